@@ -1,0 +1,33 @@
+# Two commands set everything up: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+DATA ?= ../shared/data/tiny_imagenet
+OUT ?= runs/demo
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/installed
+	$(BIN)/inverse-set sample --model=mini --constraint=fc8/monarch:p99:p99.9 --num_samples=500 --out=$(OUT) --overwrite
+	$(BIN)/inverse-set verify $(OUT)
+	@echo "Open $(OUT)/gallery.html, or look at $(OUT)/grid.png"
+
+test: $(VENV)/tested lint
+	$(BIN)/python -m pytest --data=$(DATA)
+
+lint: $(VENV)/tested
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/tested: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs build *.egg-info

@@ -1,0 +1,3 @@
+from inverse_set.cli import main
+
+main()

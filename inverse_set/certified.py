@@ -1,0 +1,126 @@
+"""From a model and what is asked to a certified sample: the whole job as one function."""
+
+import time
+from typing import NamedTuple
+
+import numpy as np
+
+from inverse_set import metrics, results, run
+from inverse_set.models import units, zoo
+from inverse_set.types import Status
+
+GUARD = 1e-3  # of the width: far more than two float programs differ, far less than anyone sees
+
+
+class Found(NamedTuple):
+    """A certified sample.
+
+    samples: `results.SampleSet`, every picture of which lies inside.
+    constraints: what was asked, one `Constraint` a column of the activations.
+    result: `run.Result`, how the sampling went.
+    status: its status, after the certificate.
+    dropped: samples the certificate turned down (0 unless the two arithmetics disagree).
+    seconds: {phase: wall time}.
+    """
+
+    samples: results.SampleSet
+    constraints: tuple
+    result: run.Result
+    status: Status
+    dropped: int
+    seconds: dict
+
+
+def accepted(activations, constraints, rule):
+    """Which rows `[n, P]` satisfy every constraint, `[n]`; the paper's rule has no upper end."""
+    low = np.asarray([c.low for c in constraints])
+    high = np.asarray([c.high if rule == "two_sided" else np.inf for c in constraints])
+    return ((activations >= low) & (activations <= high)).all(1)
+
+
+def sample(
+    model,
+    asked,
+    num_samples=500,
+    num_seeds=10,
+    seed=0,
+    settings=None,
+    start="natural",
+    natural_codes=True,
+    progress=run.silent,
+):
+    """Samples the inverse set of one neuron, or the intersection of several.
+
+    model: from `load`.  asked: texts such as "fc8/monarch:p95:p99.9".
+    settings: `run.Settings`.  start: see `zoo.starting_codes`.
+    natural_codes: hold codes to the range of E over natural pictures.
+    Returns `Found`.  Every picture's activation is recomputed in NumPy float64 from its 8 bits.
+    """
+    seconds, clock = {}, _Clock()
+    settings = run.Settings() if settings is None else settings
+    if settings.rule == "two_sided":
+        settings = settings._replace(guard=max(settings.guard, GUARD))
+    pairs = [units.parse_constraint(model, text) for text in asked]
+    chosen = [unit for unit, _ in pairs]
+    constraints = tuple(
+        constraint._replace(name=units.unit_name(model, unit)) for unit, constraint in pairs
+    )
+    natural = model.codes if natural_codes else model.codes._replace(lower=None, upper=None)
+    count = num_samples if settings.method == "joint" else num_seeds
+    codes = zoo.starting_codes(model, start, count, seed)
+
+    def timed(phase, done, total, note):
+        seconds[phase] = seconds.get(phase, 0.0) + clock.lap()
+        return progress(phase, done, total, note)
+
+    networks = zoo.networks(model, chosen)
+    result = run.sample(networks, constraints, codes, num_samples, settings, natural, timed)
+    images = np.round(result.images * 255).astype(np.uint8)
+    activations = zoo.measure(model, images, chosen)
+    keep = accepted(activations, constraints, settings.rule)
+    raw = zoo.raw_activations(model, chosen, result.codes)
+    columns = (
+        images,
+        result.codes,
+        activations.astype(np.float32),
+        raw,
+        result.features,
+        result.step,
+        result.chain,
+    )
+    samples = results.SampleSet(*(column[keep] for column in columns))
+    dropped = int((~keep).sum())
+    status = result.status
+    if dropped and status not in (Status.NON_FINITE, Status.INTERRUPTED):
+        status = Status.PARTIAL if keep.any() else Status.INFEASIBLE
+    seconds["certificate"] = clock.lap()
+    return Found(samples, constraints, result, status, dropped, seconds)
+
+
+class _Clock:
+    def __init__(self):
+        self.last = time.perf_counter()
+
+    def lap(self):
+        now = time.perf_counter()
+        self.last, passed = now, now - self.last
+        return passed
+
+
+def summary(found, rule="two_sided"):
+    """What a person wants to see, as {label: text}."""
+    features = found.samples.features
+    n, size = features.shape
+    inside = int(accepted(found.samples.activations, found.constraints, rule).sum())
+    distance = metrics.mean_pair_distance(features)
+    nearest = metrics.nearest_neighbour_distance(features)
+    result = found.result
+    return {
+        "status": found.status.sentence,
+        "samples": f"{n} from {result.seeds_inside} seeds",
+        "gradient steps": f"{result.seed_steps} to the seeds + {result.sample_steps} sampling",
+        "share inside": f"{inside} of {n}",
+        "mean pairwise distance": f"{distance:.4g} ({distance / size**0.5:.4g} per dimension)",
+        "nearest-neighbour distance": f"{nearest:.4g} ({nearest / size**0.5:.4g} per dimension)",
+        "seconds": ", ".join(f"{phase} {time:.1f}" for phase, time in found.seconds.items()),
+    }

@@ -1,0 +1,201 @@
+"""The command `inverse-set`: sample, units, verify, models.
+
+Exit codes: 0 done; 1 internal error; 2 wrong usage; 3 infeasible or partial; 4 missing or broken
+weights; 75 interrupted, what was found is kept.
+"""
+
+import sys
+import traceback
+
+from absl import flags
+
+from inverse_set import errors
+from inverse_set.errors import UserError
+
+USAGE = """usage: inverse-set COMMAND [--flag=value ...]
+
+  sample   sample the inverse set of one or more neurons into a folder
+             inverse-set sample --constraint=fc8/monarch:p95:p99.9 --out=monarchs
+  units    list a model's units, their names and natural activations
+             inverse-set units --model=mini --layer=fc8
+  verify   recompute the activation of every saved picture
+             inverse-set verify monarchs
+  models   list the models, what each needs and whether its weights are here
+
+`inverse-set COMMAND --help` lists the flags of a command.
+"""
+
+
+def _define_common(values):
+    flags.DEFINE_boolean("help", False, "show this help", flag_values=values)
+    flags.DEFINE_boolean("debug", False, "show tracebacks", flag_values=values)
+
+
+def _define_model(values):
+    flags.DEFINE_string("model", "mini", "which model", flag_values=values)
+
+
+def _define_sample(values):
+    from inverse_set import constraints, diversity, run, sampler
+
+    _define_model(values)
+    flags.DEFINE_multi_string(
+        "constraint",
+        [],
+        "LAYER/UNIT[@row,col]:LOW:HIGH; UNIT a 0-based index or a class name, LOW and HIGH numbers "
+        "or natural percentiles (p95); repeat it for an intersection",
+        flag_values=values,
+    )
+    flags.DEFINE_integer("num_samples", 500, "pictures to sample", 1, flag_values=values)
+    flags.DEFINE_integer("num_seeds", 10, "seeds, and samples a step", 1, flag_values=values)
+    flags.DEFINE_integer("seed", 0, "random seed", 0, flag_values=values)
+    flags.DEFINE_string("out", None, "folder to write", flag_values=values)
+    flags.DEFINE_boolean("overwrite", False, "replace the run in --out", flag_values=values)
+    defaults = run.Settings()
+    choices = (
+        ("rule", constraints.RULES, "two-sided intervals, or the paper's rule to the letter"),
+        ("method", run.METHODS, "seeds then steps, or all codes together (eq. 16)"),
+        ("distance", diversity.DISTANCES, "what is kept apart: eq. 6, 5, 14 or 15"),
+        ("memory", sampler.MEMORIES, "whether C0 is replaced (paper) or accumulates"),
+        ("stop", seeds_stops(), "seeds end when all are inside, or at a plateau of diversity"),
+    )
+    for name, allowed, text in choices:
+        flags.DEFINE_enum(name, getattr(defaults, name), allowed, text, flag_values=values)
+    flags.DEFINE_enum(
+        "start",
+        "natural",
+        ("natural", "noise", "gaussian"),
+        "codes of real pictures, of noise pictures (the paper), or N(0, 1)",
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "seed_steps", defaults.seed_steps, "gradient steps for the seeds", 1, flag_values=values
+    )
+    flags.DEFINE_float(
+        "step", defaults.step, "length of a sampling step", 0.0, flag_values=values
+    )
+    flags.DEFINE_boolean(
+        "natural_codes", True, "hold codes to the natural range of E", flag_values=values
+    )
+
+
+def seeds_stops():
+    from inverse_set import seeds
+
+    return seeds.STOPS
+
+
+def _define_units(values):
+    _define_model(values)
+    flags.DEFINE_string("layer", "fc8", "which layer", flag_values=values)
+
+
+def _sample(values, arguments):
+    from inverse_set.commands import sample
+
+    _no_more(arguments)
+    return sample.main(values)
+
+
+def _units(values, arguments):
+    from inverse_set.commands import lists
+
+    _no_more(arguments)
+    return lists.units(values.model, values.layer)
+
+
+def _verify(values, arguments):
+    from inverse_set.commands import verify
+
+    if len(arguments) != 1:
+        raise UserError("verify takes one folder", "write `inverse-set verify DIR`")
+    return verify.main(arguments[0])
+
+
+def _models(values, arguments):
+    from inverse_set.commands import lists
+
+    _no_more(arguments)
+    return lists.models()
+
+
+def _no_more(arguments):
+    if arguments:
+        raise UserError(
+            f"unexpected argument {arguments[0]!r}", "flags are written --name=value"
+        )
+
+
+COMMANDS = {
+    "sample": (_define_sample, _sample),
+    "units": (_define_units, _units),
+    "verify": (lambda values: None, _verify),
+    "models": (lambda values: None, _models),
+}
+
+
+def _parse(name, arguments):
+    """The command's flags and its other arguments; UserError instead of absl's usage dump."""
+    values = flags.FlagValues()
+    _define_common(values)
+    COMMANDS[name][0](values)
+    try:
+        rest = values([name, *arguments])[1:]
+    except flags.UnrecognizedFlagError as error:
+        near = f"did you mean --{error.suggestions[0]}? " if error.suggestions else ""
+        raise UserError(
+            f"{name} has no flag --{error.flagname}",
+            f"{near}`inverse-set {name} --help` lists the flags",
+        ) from None
+    except flags.Error as error:
+        raise UserError(
+            " ".join(str(error).split()), f"`inverse-set {name} --help` lists the flags"
+        ) from None
+    return values, rest
+
+
+def run(arguments):
+    """Runs one command line (without the program's name); returns its exit code."""
+    if not arguments or arguments[0] in ("--help", "-h", "help"):
+        print(USAGE, end="")
+        return 0 if arguments else errors.USAGE
+    debug = "--debug" in arguments
+    try:
+        name = arguments[0]
+        if name not in COMMANDS:
+            raise UserError(
+                f"unknown command {name!r}", f"the commands are {', '.join(COMMANDS)}"
+            )
+        values, rest = _parse(name, arguments[1:])
+        if values.help:
+            print(f"flags of inverse-set {name}:{values.get_help()}")
+            return 0
+        return COMMANDS[name][1](values, rest)
+    except UserError as error:
+        if debug:
+            traceback.print_exc()
+        _complain(error.what, error.remedy)
+        return error.code
+    except KeyboardInterrupt:
+        _complain("interrupted", "run the same command again")
+        return errors.INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()
+        return errors.INTERNAL
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        _complain(
+            f"internal error: {type(error).__name__}: {' '.join(str(error).split())[:300]}",
+            "run it again with --debug for the traceback, and please report it",
+        )
+        return errors.INTERNAL
+
+
+def _complain(what, remedy):
+    print(f"inverse-set: {what}\n  {remedy}", file=sys.stderr)
+
+
+def main():
+    """The console script."""
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,131 @@
+"""`inverse-set sample`: from the command line to a folder of certified pictures."""
+
+import importlib.metadata
+import sys
+import time
+
+import jax
+import numpy as np
+from rich.table import Table
+
+from inverse_set import certified, errors, results, run
+from inverse_set.commands import lists, progress
+from inverse_set.errors import UserError
+from inverse_set.models import units, zoo
+from inverse_set.types import Status
+
+CODES = {
+    Status.OK: 0,
+    Status.PLATEAU: 0,
+    Status.BUDGET: 0,
+    Status.INTERRUPTED: errors.INTERRUPTED,
+}
+
+
+def main(values):
+    """Runs the command; returns its exit code."""
+    began = time.perf_counter()
+    if not values.constraint:
+        raise UserError("no --constraint given", units.FORM)
+    if not values.out:
+        raise UserError("no --out given", "name the folder to write, --out=DIR")
+    if values.num_samples < values.num_seeds and values.method == "incremental":
+        raise UserError(
+            f"{values.num_samples} samples are fewer than the {values.num_seeds} seeds",
+            f"ask for at least {values.num_seeds} samples or give --num_seeds",
+        )
+    model = zoo.load(values.model)
+    for text in values.constraint:
+        units.parse_constraint(model, text)
+    results.claim(values.out, values.overwrite)
+    settings = run.Settings(
+        rule=values.rule,
+        method=values.method,
+        distance=values.distance,
+        memory=values.memory,
+        stop=values.stop if values.method == "incremental" else "plateau",
+        seed_steps=values.seed_steps,
+        step=values.step,
+    )
+    with progress.reporting() as report:
+        found = certified.sample(
+            model,
+            values.constraint,
+            values.num_samples,
+            values.num_seeds,
+            values.seed,
+            settings,
+            values.start,
+            values.natural_codes and values.rule == "two_sided",
+            report,
+        )
+        summary = certified.summary(found, values.rule)
+        saving = time.perf_counter()
+        title = " and ".join(f"{c.name} in [{c.low:.4g}, {c.high:.4g}]" for c in found.constraints)
+        record = _record(values, model, found, settings)
+        results.save(values.out, found.samples, found.constraints, record, summary, title)
+    summary["seconds"] += (
+        f", saving {time.perf_counter() - saving:.1f}, total {time.perf_counter() - began:.1f}"
+    )
+    table = Table(title=title, box=None, show_header=False)
+    for label, text in summary.items():
+        table.add_row(label, text)
+    table.add_row("written to", str(values.out))
+    lists.show(table)
+    return _verdict(found, values)
+
+
+def _verdict(found, values):
+    """The exit code, and for anything but success the two lines that explain it."""
+    code = CODES.get(found.status, errors.PARTIAL)
+    result, n = found.result, len(found.samples.images)
+    if code == 0:
+        return 0
+    what = f"{found.status.sentence} ({n} of {values.num_samples} samples)"
+    remedy = "run the same command again with --overwrite"
+    if found.status in (Status.PARTIAL, Status.INFEASIBLE):
+        nearest = ", ".join(
+            f"{c.name} reached {value:.4g} of [{c.low:.4g}, {c.high:.4g}]"
+            for c, value in zip(found.constraints, np.atleast_1d(result.nearest), strict=True)
+        )
+        what += f"; nearest: {nearest}"
+        remedy = "ask for an interval nearer to that, more --seed_steps, or another --start"
+    elif found.status == Status.NON_FINITE:
+        remedy = "try another --seed or a smaller --step"
+    print(f"inverse-set: {what}\n  {remedy}", file=sys.stderr)
+    return code
+
+
+def _record(values, model, found, settings):
+    """run.json: what was asked, how it went, and with what."""
+    result = found.result
+    names = ("jax", "jaxlib", "flax", "optax", "numpy", "pillow")
+    return {
+        "command": ["inverse-set", *sys.argv[1:]],
+        "model": model.name,
+        "asked": list(values.constraint),
+        "constraints": [c._asdict() for c in found.constraints],
+        "rule": values.rule,
+        "settings": {
+            key: value for key, value in settings._asdict().items() if key != "optimiser"
+        },
+        "num_samples": values.num_samples,
+        "num_seeds": values.num_seeds,
+        "seed": values.seed,
+        "start": values.start,
+        "status": found.status.name.lower(),
+        "status_sentence": found.status.sentence,
+        "samples": len(found.samples.images),
+        "dropped": found.dropped,
+        "seeds_inside": result.seeds_inside,
+        "seed_steps": result.seed_steps,
+        "sample_steps": result.sample_steps,
+        "nearest": [float(value) for value in np.atleast_1d(result.nearest)],
+        "penalty": result.penalty,
+        "kept_length": result.kept_length,
+        "seconds": found.seconds,
+        "weights": model.hashes,
+        "versions": {name: importlib.metadata.version(name) for name in names}
+        | {"python": sys.version.split()[0]},
+        "device": jax.devices()[0].device_kind,
+    }

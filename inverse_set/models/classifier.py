@@ -1,0 +1,126 @@
+"""AlexNet's family of classifiers as data: a tuple of layer records, run by one module."""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from inverse_set.models import layers
+
+
+class Conv(NamedTuple):
+    """A convolution and its ReLU: `name` is read before, `relu` + the digits of `name` after it."""
+
+    name: str
+    features: int
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+    groups: int = 1
+
+
+class Pool(NamedTuple):
+    """Caffe's max pooling (ceil mode)."""
+
+    name: str
+    window: int = 3
+    stride: int = 2
+
+
+class Dense(NamedTuple):
+    """An inner product; every one but the last of a plan is followed by a ReLU."""
+
+    name: str
+    features: int
+
+
+def relu_name(name):
+    """The name under which a layer's post-ReLU values are read: `fc6` -> `relu6`."""
+    return "relu" + "".join(c for c in name if c.isdigit())
+
+
+class Affine(nn.Module):
+    """Kernel and bias of one layer, with batch normalisation while training.
+
+    The normalisation is an affine map of the output channels once the statistics are frozen;
+    `fold_batch_norm` moves it into kernel and bias.
+    """
+
+    features: int
+    batch_norm: bool = False
+
+    @nn.compact
+    def __call__(self, x, shape, apply, train=False):
+        kernel = self.param("kernel", nn.initializers.he_normal(), shape)
+        y = apply(x, kernel)
+        y = y + self.param("bias", nn.initializers.zeros, (self.features,))
+        if self.batch_norm:
+            y = nn.BatchNorm(use_running_average=not train, momentum=0.95, name="norm")(y)
+        return y
+
+
+class Classifier(nn.Module):
+    """Runs a plan of layers and keeps every activation by name.
+
+    plan: tuple of `Conv`, `Pool` and `Dense` records, first layer first.
+    batch_norm: normalise after every layer but the last (training only; folded on export).
+    dropout: rate after the hidden inner products while training.
+    """
+
+    plan: tuple
+    batch_norm: bool = False
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(self, x, train=False, until=None):
+        """images `[N, H, W, 3]` in the network's own scale -> {layer name: activations}.
+
+        Hidden layers appear twice: `conv5`, `fc6` before the ReLU, `relu5`, `relu6` after it.
+        until: stop after this name (E is a prefix of the classifier).
+        """
+        activations = {}
+        last = self.plan[-1].name
+        for layer in self.plan:
+            normalised = self.batch_norm and layer.name != last
+            if isinstance(layer, Pool):
+                x = activations[layer.name] = layers.max_pool(x, layer.window, layer.stride)
+                continue
+            if isinstance(layer, Conv):
+                shape = (
+                    layer.kernel,
+                    layer.kernel,
+                    x.shape[-1] // layer.groups,
+                    layer.features,
+                )
+
+                def apply(x, kernel, layer=layer):
+                    return layers.conv2d(x, kernel, layer.stride, layer.padding, layer.groups)
+            else:
+                x = x.reshape(x.shape[0], -1)
+                shape, apply = (x.shape[-1], layer.features), jnp.matmul
+            affine = Affine(layer.features, normalised, name=layer.name)
+            x = activations[layer.name] = affine(x, shape, apply, train)
+            if layer.name == until:
+                break
+            if layer.name != last:
+                x = activations[relu_name(layer.name)] = jax.nn.relu(x)
+                if relu_name(layer.name) == until:
+                    break
+                if isinstance(layer, Dense) and self.dropout:
+                    x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return activations
+
+
+def fold_batch_norm(variables, epsilon=1e-5):
+    """Training variables -> `{layer: {kernel, bias}}` of the same network without normalisation."""
+    folded = {}
+    for name, layer in variables["params"].items():
+        kernel, bias = layer["kernel"], layer["bias"]
+        if "norm" in layer:
+            statistics = variables["batch_stats"][name]["norm"]
+            scale = layer["norm"]["scale"] / jnp.sqrt(statistics["var"] + epsilon)
+            kernel = kernel * scale
+            bias = (bias - statistics["mean"]) * scale + layer["norm"]["bias"]
+        folded[name] = {"kernel": kernel, "bias": bias}
+    return folded

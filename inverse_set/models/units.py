@@ -1,0 +1,135 @@
+"""What a person writes, `fc8/monarch:p95:p99.9`, as a unit of a model and an interval."""
+
+import difflib
+import math
+
+import numpy as np
+
+from inverse_set.errors import UserError
+from inverse_set.models.zoo import Unit
+from inverse_set.types import Constraint
+
+FORM = "write LAYER/UNIT:LOW:HIGH, for example fc8/monarch:p95:p99.9 or conv5/12@4,4:3.5:6"
+
+
+def parse_constraint(model, text):
+    """`LAYER/UNIT[@row,col]:LOW:HIGH` -> (`Unit`, `Constraint`).
+
+    UNIT: a 0-based index or a class name.  LOW, HIGH: numbers in the neuron's units, or percentiles
+    of its natural activations such as p99.9.  Raises UserError.
+    """
+    parts = text.rsplit(":", 2)
+    if len(parts) != 3:
+        raise UserError(f"{text!r} is not a constraint", FORM)
+    unit = parse_unit(model, parts[0])
+    low, high = (_bound(model, unit, part.strip(), text) for part in parts[1:])
+    if low >= high:
+        raise UserError(
+            f"{text!r}: the lower bound {low:g} is not below the upper bound {high:g}",
+            "give LOW < HIGH, in the neuron's own units or as percentiles",
+        )
+    return unit, Constraint(parts[0].strip(), low, high)
+
+
+def parse_unit(model, text):
+    """`LAYER/UNIT[@row,col]` -> `Unit`; the default position is the centre of the map."""
+    layer, slash, rest = text.strip().partition("/")
+    if not slash or not rest:
+        raise UserError(f"{text!r} names no unit", FORM)
+    if layer not in model.shapes:
+        raise UserError(
+            f"{model.name} has no layer {layer!r}",
+            _suggest(layer, model.shapes, "its layers are " + ", ".join(model.shapes)),
+        )
+    name, at, place = rest.partition("@")
+    shape = model.shapes[layer]
+    channel = _channel(model, layer, name.strip(), shape[-1])
+    if len(shape) == 1:
+        if at:
+            raise UserError(f"{layer} has no positions, {text!r} asks for one", f"write {layer}/{name}")
+        return Unit(layer, (channel,))
+    row, column = _position(place, shape, text) if at else (shape[0] // 2, shape[1] // 2)
+    return Unit(layer, (row, column, channel))
+
+
+def _channel(model, layer, name, count):
+    if name.isdecimal():
+        if int(name) < count:
+            return int(name)
+        raise UserError(
+            f"{layer} has no unit {name}", f"its units are 0 to {count - 1} (`inverse-set units`)"
+        )
+    last = model.plan[-1].name
+    if layer != last:
+        raise UserError(
+            f"unit {name!r} of {layer} is no number",
+            f"units of {layer} are 0 to {count - 1}; only {last} units have names",
+        )
+    synonyms = {_plain(s): i for i, label in enumerate(model.labels) for s in label.split(",")}
+    wanted = _plain(name)
+    if wanted in synonyms:
+        return synonyms[wanted]
+    raise UserError(
+        f"{model.name} has no class {name!r}",
+        _suggest(wanted, synonyms, "`inverse-set units` lists the classes"),
+    )
+
+
+def _plain(name):
+    return " ".join(name.lower().replace("_", " ").replace("-", " ").split())
+
+
+def _suggest(word, choices, otherwise):
+    near = difflib.get_close_matches(word, list(choices), 3, 0.6)
+    near += [c for c in choices if len(word) > 2 and word in c and c not in near][:3]
+    return f"did you mean {' or '.join(near)}? ({otherwise})" if near else otherwise
+
+
+def _position(place, shape, text):
+    try:
+        row, column = (int(part) for part in place.split(","))
+    except ValueError:
+        raise UserError(f"{text!r}: {place!r} is no position", "write @row,col") from None
+    if not (0 <= row < shape[0] and 0 <= column < shape[1]):
+        raise UserError(
+            f"{text!r}: position {row},{column} lies outside the map",
+            f"rows are 0 to {shape[0] - 1}, columns 0 to {shape[1] - 1}",
+        )
+    return row, column
+
+
+def _bound(model, unit, text, whole):
+    percentile = text.startswith("p")
+    try:
+        value = float(text[1:] if percentile else text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise UserError(f"{whole!r}: {text!r} is no number and no percentile", FORM)
+    return natural_percentile(model, unit, value, whole) if percentile else value
+
+
+def natural_percentile(model, unit, percentile, whole=None):
+    """The unit's activation at a percentile of natural pictures, interpolated between known ones."""
+    if unit.layer not in model.natural:
+        raise UserError(
+            f"{model.name} knows no natural activations of {unit.layer}",
+            f"give numbers instead; percentiles are known for {', '.join(model.natural)}",
+        )
+    first, last = model.quantiles[0], model.quantiles[-1]
+    if not first <= percentile <= last:
+        raise UserError(
+            f"{whole or unit.layer}: percentile p{percentile:g} is out of range",
+            f"percentiles from p{first:g} to p{last:g} are known",
+        )
+    column = model.natural[unit.layer][(slice(None), *unit.index)]
+    return float(np.interp(percentile, model.quantiles, column))
+
+
+def unit_name(model, unit):
+    """A short name for people: `fc8/monarch`, `conv5/12@4,4`."""
+    channel = unit.index[-1]
+    if unit.layer == model.plan[-1].name:
+        return f"{unit.layer}/{model.labels[channel].split(',')[0]}"
+    place = f"@{unit.index[0]},{unit.index[1]}" if len(unit.index) == 3 else ""
+    return f"{unit.layer}/{channel}{place}"

@@ -1,0 +1,158 @@
+"""Walking inside the feasible region: one gradient step of eq. 11 for K new samples (sec. 3.3, 3.4).
+
+`init` from the seeds, then `advance`: a compiled loop of steps with lambda* and mu* fixed.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from inverse_set import constraints, diversity, lagrangian, observe, seeds
+from inverse_set.types import Observation
+
+MEMORIES = ("replace", "accumulate")
+
+
+class Walk(NamedTuple):
+    """How the region is walked.
+
+    distance: what is kept apart, one of `diversity.DISTANCES`.
+    memory: C0 is "replace"d by the newest samples (the paper) or "accumulate"s all of them.
+    length: beta.  With backtracking the first trial's length in code space; else the factor of the
+        plain gradient.
+    backtrack: halve each code's own step, at most `halvings` times, until its sample is inside.
+    mean_pairs: scale the weight with the number of pairs, so that C0 does not raise it.
+    """
+
+    distance: str = "encoder"
+    memory: str = "replace"
+    length: float = 1.0
+    backtrack: bool = True
+    halvings: int = 8
+    mean_pairs: bool = True
+
+
+class WalkState(NamedTuple):
+    """What the next step needs.
+
+    codes: `[K, D]`.  past: `Moments` of C0.  multipliers: `[K, P]` (lambda*).  penalty: mu*.
+    step: int32, gradient steps taken.
+    """
+
+    codes: jnp.ndarray
+    past: diversity.Moments
+    multipliers: jnp.ndarray
+    penalty: jnp.ndarray
+    step: jnp.ndarray
+
+
+class Samples(NamedTuple):
+    """What one step found.
+
+    codes: `[K, D]`.  observation: of them.  accepted: `[K]`, which are samples.
+    length: `[K]`, how far each code moved.
+    """
+
+    codes: jnp.ndarray
+    observation: Observation
+    accepted: jnp.ndarray
+    length: jnp.ndarray
+
+
+def init(walk, codes, observation, multipliers, penalty, inside):
+    """The state at the seeds: codes `[K, D]`, their observation, lambda*, mu*, and which are inside."""
+    points = diversity.points_of(walk.distance, codes, observation)
+    return WalkState(
+        codes, diversity.moments(points, inside), multipliers, penalty, jnp.int32(0)
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("walk", "capacity"))
+def advance(state, problem, walk, steps, capacity):
+    """Takes `steps` <= `capacity` steps; returns (state, `Samples` with a leading axis `capacity`).
+
+    Rows at `steps` and beyond are zeros.  Rows of samples not accepted are no samples.
+    """
+    shapes = jax.eval_shape(lambda s: _step(s, problem, walk)[1], state)
+    empty = jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), shapes)
+
+    def body(index, carry):
+        state, found = carry
+        state, samples = _step(state, problem, walk)
+        found = jax.tree.map(
+            lambda all_rows, row: jax.lax.dynamic_update_index_in_dim(all_rows, row, index, 0),
+            found,
+            samples,
+        )
+        return state, found
+
+    return jax.lax.fori_loop(0, steps, body, (state, empty))
+
+
+def pair_weight(weight, count, past):
+    """The weight per pair when C0 holds more pairs than the seeds' own, so that the mean over all
+    pairs keeps the scale it had for the seeds (one weight for every K and |C0|)."""
+    own = count * max(count - 1, 1)
+    return weight * own / (own + count * past.count)
+
+
+def _step(state, problem, walk):
+    count = state.codes.shape[0]
+    slope, _ = lagrangian.gradient(
+        problem.networks,
+        state.codes,
+        state.multipliers,
+        state.penalty,
+        problem.target,
+        state.past,
+        pair_weight(problem.weight, count, state.past) if walk.mean_pairs else problem.weight,
+        walk.distance,
+    )
+    if walk.backtrack:
+        samples = _backtrack(state.codes, slope, problem, walk)
+    else:
+        codes = seeds.project(problem, state.codes - walk.length * slope)
+        observation = observe.observe(problem.networks, codes)
+        accepted = constraints.inside(observation.activations, problem.target)
+        moved = jnp.linalg.norm(codes - state.codes, axis=-1)
+        samples = Samples(codes, observation, accepted, moved)
+    points = diversity.points_of(walk.distance, samples.codes, samples.observation)
+    new = diversity.moments(points, samples.accepted)
+    if walk.memory == "accumulate":
+        past = diversity.merge(state.past, new)
+    else:
+        past = jax.tree.map(lambda a, b: jnp.where(new.count > 0, a, b), new, state.past)
+    return WalkState(
+        samples.codes, past, state.multipliers, state.penalty, state.step + 1
+    ), samples
+
+
+def _backtrack(codes, slope, problem, walk):
+    """Each code's own longest step, of length, length / 2, ..., whose sample is inside."""
+    norm = jnp.linalg.norm(slope, axis=-1, keepdims=True)
+    direction = jnp.where(norm > 0, slope / jnp.where(norm > 0, norm, 1), 0)
+
+    def attempt(lengths):
+        trial = seeds.project(problem, codes - lengths[:, None] * direction)
+        observation = observe.observe(problem.networks, trial)
+        accepted = constraints.inside(observation.activations, problem.target)
+        return Samples(trial, observation, accepted, lengths)
+
+    def unsettled(carry):
+        trials, samples = carry
+        return (trials <= walk.halvings) & ~samples.accepted.all()
+
+    def halve(carry):
+        trials, samples = carry
+        lengths = jnp.where(samples.accepted, samples.length, samples.length / 2)
+        return trials + 1, attempt(lengths)
+
+    start = attempt(jnp.full(codes.shape[0], walk.length, codes.dtype))
+    _, samples = jax.lax.while_loop(unsettled, halve, (1, start))
+    stay = ~samples.accepted[:, None]
+    return samples._replace(
+        codes=jnp.where(stay, codes, samples.codes),
+        length=jnp.where(samples.accepted, samples.length, 0),
+    )

@@ -1,0 +1,145 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from inverse_set.models import mini
+from inverse_set.models.classifier import (
+    Classifier,
+    Conv,
+    Dense,
+    Pool,
+    fold_batch_norm,
+    relu_name,
+)
+
+MINI = "conv1 pool1 conv2 pool2 conv3 conv4 conv5 pool5 fc6 fc7 fc8".split()
+PLAN = (
+    Conv("conv1", 6, 5, 4, 2),
+    Pool("pool1"),
+    Conv("conv2", 8, 3, 1, 1, 2),
+    Pool("pool2"),
+    Dense("fc3", 6),
+    Dense("fc4", 5),
+    Dense("fc5", 4),
+)
+HIDDEN = ["conv1", "conv2", "fc3", "fc4"]
+ORDER = "conv1 relu1 pool1 conv2 relu2 pool2 fc3 relu3 fc4 relu4 fc5".split()
+
+
+def variables_of(network, images):
+    """Random variables; scales and variances are positive."""
+    rng = np.random.default_rng(0)
+
+    def draw(path, leaf):
+        positive = path[-1].key in ("scale", "var")
+        values = rng.uniform(0.2, 2.0, leaf.shape) if positive else rng.normal(size=leaf.shape)
+        return jnp.asarray(values)
+
+    shapes = jax.eval_shape(network.init, jax.random.key(0), images)
+    return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+@pytest.fixture(scope="module")
+def case():
+    """A network, its variables, images and every activation."""
+    network = Classifier(PLAN)
+    images = np.random.default_rng(1).normal(size=(3, 23, 31, 3)).astype(np.float32)
+    variables = variables_of(network, images)
+    return network, variables, images, network.apply(variables, images)
+
+
+def test_relu_names():
+    assert [relu_name(name) for name in ("conv1", "fc6", "conv12")] == ["relu1", "relu6", "relu12"]
+
+
+@pytest.mark.parametrize("resolution", [32, 64])
+def test_mini_shapes(resolution):
+    """Everything after conv1 is the same at either resolution."""
+    plan = mini.classifier_plan(7, resolution, 4)
+    images = jax.ShapeDtypeStruct((2, resolution, resolution, 3), jnp.float32)
+    network = Classifier(plan)
+    outputs, _ = jax.eval_shape(network.init_with_output, jax.random.key(0), images)
+    shapes = {name: values.shape[1:] for name, values in outputs.items()}
+    assert [layer.name for layer in plan] == MINI
+    assert shapes["conv1"] == (32, 32, 4)
+    assert shapes["pool1"] == (16, 16, 4)
+    assert shapes["pool2"] == (8, 8, 12)
+    assert shapes["conv3"] == shapes["conv4"] == (8, 8, 20)
+    assert shapes["conv5"] == shapes["relu5"] == (8, 8, 16)
+    assert shapes["pool5"] == (4, 4, 16)
+    assert [shapes[name] for name in ("fc6", "relu6", "fc7", "fc8")] == [(128,), (128,), (64,), (7,)]
+
+
+def test_every_layer_is_read_by_name(case):
+    """Before and after its ReLU; the last layer and the pools have none."""
+    outputs = case[-1]
+    assert list(outputs) == ORDER
+    for name in HIDDEN:
+        assert (outputs[name] < 0).any()
+        np.testing.assert_array_equal(outputs[relu_name(name)], np.maximum(outputs[name], 0))
+    assert (outputs["fc5"] < 0).any()
+
+
+@pytest.mark.parametrize("until", ORDER)
+def test_until_stops_there(case, until):
+    network, variables, images, everything = case
+    outputs = network.apply(variables, images, until=until)
+    assert list(outputs) == ORDER[: ORDER.index(until) + 1]
+    for name, values in outputs.items():
+        np.testing.assert_array_equal(values, everything[name])
+
+
+def test_layers_do_what_their_records_say(case):
+    """Groups, stride and padding reach the convolution, and inner products see every pixel."""
+    _, variables, _, outputs = case
+    kernels = {name: layer["kernel"].shape for name, layer in variables["params"].items()}
+    assert outputs["conv1"].shape == (3, 6, 8, 6)
+    assert outputs["pool1"].shape == (3, 3, 4, 6)
+    assert outputs["conv2"].shape == (3, 3, 4, 8)
+    assert outputs["pool2"].shape == (3, 1, 2, 8)
+    assert kernels == {
+        "conv1": (5, 5, 3, 6),
+        "conv2": (3, 3, 3, 8),
+        "fc3": (16, 6),
+        "fc4": (6, 5),
+        "fc5": (5, 4),
+    }
+
+
+def test_batch_norm_spares_the_last_layer():
+    network = Classifier(PLAN, batch_norm=True)
+    images = jax.ShapeDtypeStruct((1, 23, 31, 3), jnp.float32)
+    variables = jax.eval_shape(network.init, jax.random.key(0), images)
+    assert set(variables["batch_stats"]) == set(HIDDEN)
+    assert {name for name, layer in variables["params"].items() if "norm" in layer} == set(HIDDEN)
+
+
+def test_folding_batch_norm_changes_no_activation(case):
+    with jax.enable_x64(True):
+        normalised = Classifier(PLAN, batch_norm=True)
+        images = jnp.asarray(case[2], jnp.float64)
+        variables = variables_of(normalised, images)
+        folded = fold_batch_norm(variables)
+        expected = jax.device_get(normalised.apply(variables, images))
+        outputs = jax.device_get(Classifier(PLAN).apply({"params": folded}, images))
+    assert all(set(layer) == {"kernel", "bias"} for layer in folded.values())
+    assert list(outputs) == list(expected) == ORDER
+    for name, values in expected.items():
+        tolerance = 1e-10 * np.abs(values).max()
+        np.testing.assert_allclose(outputs[name], values, rtol=0, atol=tolerance)
+
+
+def test_folding_without_batch_norm_returns_the_weights(case):
+    weights = case[1]["params"]
+    jax.tree.map(np.testing.assert_array_equal, fold_batch_norm({"params": weights}), weights)
+
+
+def test_dropout_acts_in_training_only(case):
+    _, variables, images, plain = case
+    network = Classifier(PLAN, dropout=0.5)
+    np.testing.assert_array_equal(network.apply(variables, images)["fc5"], plain["fc5"])
+    rngs = {"dropout": jax.random.key(3)}
+    trained = network.apply(variables, images, train=True, rngs=rngs)
+    np.testing.assert_array_equal(trained["pool2"], plain["pool2"])
+    assert not np.allclose(trained["fc5"], plain["fc5"])

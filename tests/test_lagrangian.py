@@ -1,0 +1,117 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from inverse_set import constraints, diversity, lagrangian, observe
+from inverse_set.types import networks
+from tests import toys
+
+
+@pytest.fixture
+def problem(x64):
+    """A smooth toy with two constraints, none of whose parts is linear."""
+    keys = jax.random.split(jax.random.key(0), 5)
+    first = jax.random.normal(keys[0], (3, 6))
+    second = jax.random.normal(keys[1], (6, 2))
+    net = networks(
+        lambda codes: jnp.tanh(codes @ first),
+        lambda images: images**2 + images,
+        lambda images: jnp.sin(images) @ second * 3,
+    )
+    codes = jax.random.normal(keys[2], (5, 3))
+    multipliers = jax.random.normal(keys[3], (5, 2))
+    past = jax.random.normal(keys[4], (4, 6))
+    target = constraints.two_sided([(0.5, 1.0), (-1.0, 0.5)])
+    return net, codes, multipliers, target, past
+
+
+def naive(net, codes, multipliers, penalty, target, past, weight):
+    """Eq. 11 pair by pair, slacks inserted as numbers."""
+    observation = observe.observe(net, codes)
+    e = observation.features
+    pairs = sum(jnp.sum((a - b) ** 2) for a in e for b in e)
+    pairs += sum(jnp.sum((a - b) ** 2) for a in e for b in past)
+    slacks = constraints.optimal_slacks(observation.activations, multipliers, penalty, target)
+    r = (observation.activations - slacks) / target.scale
+    return -weight * pairs + (multipliers * r + penalty / 2 * r**2).sum()
+
+
+def gradient(problem, micro=None, weight=0.3, penalty=2.0):
+    net, codes, multipliers, target, past = problem
+    fixed = diversity.moments(past)
+    return lagrangian.gradient(
+        net, codes, multipliers, penalty, target, fixed, weight, "encoder", micro
+    )
+
+
+def test_gradient_is_that_of_eq_11_pair_by_pair(problem):
+    """Autodiff through the optimal slack too: its own gradient is zero at the minimum."""
+    net, codes, multipliers, target, past = problem
+    expected = jax.grad(lambda c: naive(net, c, multipliers, 2.0, target, past, 0.3))(codes)
+    np.testing.assert_allclose(gradient(problem)[0], expected, rtol=1e-10)
+
+
+def test_gradient_against_finite_differences(problem):
+    net, codes, multipliers, target, past = problem
+    slope, _ = gradient(problem)
+    step = 1e-6
+    for i in range(codes.shape[0]):
+        for j in range(codes.shape[1]):
+            bump = jnp.zeros_like(codes).at[i, j].set(step)
+            up, down = (
+                naive(net, codes + s * bump, multipliers, 2.0, target, past, 0.3) for s in (1, -1)
+            )
+            np.testing.assert_allclose(slope[i, j], (up - down) / (2 * step), rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("micro", [1, 2, 3, 5, 8])
+def test_micro_batches_change_nothing(problem, micro):
+    whole, observed = gradient(problem)
+    parts, seen = gradient(problem, micro)
+    np.testing.assert_allclose(parts, whole, rtol=1e-11)
+    np.testing.assert_allclose(seen.activations, observed.activations, rtol=1e-12)
+
+
+def test_two_pass_memory_does_not_grow_with_n():
+    """XLA's own count of temporary memory, for a generator whose images dwarf its codes."""
+    spread = jax.random.normal(jax.random.key(0), (4, 20000))
+    net = networks(
+        lambda codes: jnp.tanh(codes @ spread), lambda x: x[:, :8], lambda x: x[:, :1]
+    )
+    target = constraints.two_sided([(0.0, 0.5)])
+
+    def temporary(n, micro):
+        def slope(codes):
+            fixed = diversity.no_points(8)
+            multipliers = jnp.zeros((n, 1))
+            return lagrangian.gradient(
+                net, codes, multipliers, 1.0, target, fixed, 1.0, "encoder", micro
+            )[0]
+
+        compiled = jax.jit(slope).lower(jnp.zeros((n, 4))).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    assert temporary(400, 10) < 1.2 * temporary(40, 10) + 400 * 1000
+    assert temporary(400, None) > 5 * temporary(40, None)
+
+
+def test_pictures_are_observed_as_saved_and_the_gradient_passes_through():
+    net = networks(lambda c: c, lambda x: x, lambda x: x.sum(-1, keepdims=True), jnp.round)
+    codes = jnp.asarray([[0.4, 1.7]])
+    assert observe.observe(net, codes).images.tolist() == [[0.0, 2.0]]
+    slope = jax.grad(lambda c: observe.observe(net, c).activations.sum())(codes)
+    assert slope.tolist() == [[1.0, 1.0]]
+
+
+def test_penalty_grows_to_its_cap():
+    assert lagrangian.update_penalty(10.0, 10.0, 500.0) == 100
+    assert lagrangian.update_penalty(100.0, 10.0, 500.0) == 500
+
+
+def test_one_forward_pass_serves_features_and_activations():
+    """The circle's observation is the same whether read alone or together."""
+    codes = jnp.asarray([[0.1], [2.0]])
+    observation = observe.observe(toys.CIRCLE, codes)
+    np.testing.assert_allclose(observation.features, observation.images)
+    np.testing.assert_allclose(observation.activations[:, 0], jnp.cos(codes)[:, 0], rtol=1e-6)

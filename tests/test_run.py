@@ -1,0 +1,226 @@
+"""The whole method on problems whose inverse sets are known in closed form."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from inverse_set import run
+from inverse_set.types import Constraint, Status, networks
+from tests import toys
+
+
+def starts(count, size, seed=0):
+    return np.random.default_rng(seed).uniform(size=(count, size)).astype(np.float32)
+
+
+def cube(size):
+    return run.Natural(lower=np.zeros(size, np.float32), upper=np.ones(size, np.float32))
+
+
+@pytest.fixture(scope="module")
+def on_the_circle():
+    start = np.random.default_rng(0).uniform(-3, 3, (10, 1)).astype(np.float32)
+    return run.sample(toys.CIRCLE, [Constraint("cos", 0.5, 0.8)], start, 200)
+
+
+def test_the_arcs_are_covered(on_the_circle):
+    """Both arcs, and on each from one end nearly to the other (closed form: arccos .8 .. arccos .5)."""
+    first, second = on_the_circle.images.T
+    assert on_the_circle.status == Status.OK
+    assert ((first >= 0.5) & (first <= 0.8)).all()
+    for sign in (-1, 1):
+        angles = np.arccos(first[np.sign(second) == sign])
+        assert len(angles) > 50
+        whole = np.arccos(0.5) - np.arccos(0.8)
+        assert np.ptp(angles) > 0.5 * whole
+
+
+def test_the_minimum_of_steps(on_the_circle):
+    """190 samples after 10 seeds are 19 steps of 10."""
+    assert on_the_circle.sample_steps == 19
+    assert len(on_the_circle.images) == 200
+    assert np.bincount(on_the_circle.chain, minlength=10).tolist() == [20] * 10
+    assert on_the_circle.step.tolist() == np.repeat(range(20), 10).tolist()
+
+
+def test_the_same_start_gives_the_same_bits(on_the_circle):
+    start = np.random.default_rng(0).uniform(-3, 3, (10, 1)).astype(np.float32)
+    again = run.sample(toys.CIRCLE, [Constraint("cos", 0.5, 0.8)], start, 200)
+    for a, b in zip(again[:6], on_the_circle[:6], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("rule", ["two_sided", "paper"])
+def test_the_logistic_neuron_of_sec_3_1(rule):
+    """sigma(w.x + c) >= z1 on the unit cube is a half-space cut of the cube."""
+    weights = jnp.asarray([[1.0, -2.0, 1.5, 0.5]])
+    net = toys.neuron(weights, jnp.asarray([-0.5]), logistic=True)
+    low, high = 0.7, 0.95
+    settings = run.Settings(rule=rule, step=0.01 if rule == "paper" else 0.2)
+    found = run.sample(
+        net, [Constraint("sigma", low, high)], starts(10, 4), 100, settings, cube(4)
+    )
+    x = found.images
+    drive = x @ np.asarray(weights[0]) - 0.5
+    logit = np.log(low / (1 - low))
+    assert len(x) == 100
+    assert (x >= 0).all() and (x <= 1).all()
+    assert (drive >= logit - 1e-5).all()
+    if rule == "two_sided":
+        assert (drive <= np.log(high / (1 - high)) + 1e-5).all()
+        assert np.ptp(drive) > 0.5 * (np.log(high / (1 - high)) - logit)
+
+
+def test_an_intersection_of_two_half_spaces():
+    net = toys.neuron(jnp.asarray([[1.0, 1.0, 0.0], [0.0, 1.0, -1.0]]), jnp.zeros(2))
+    asked = [Constraint("a", 1.2, 1.6), Constraint("b", -0.1, 0.1)]
+    found = run.sample(net, asked, starts(6, 3), 60, natural=cube(3))
+    a, b = found.images[:, 0] + found.images[:, 1], found.images[:, 1] - found.images[:, 2]
+    assert found.status == Status.OK
+    assert ((a >= 1.2) & (a <= 1.6) & (np.abs(b) <= 0.1 + 1e-6)).all()
+
+
+def test_the_joint_method_moves_all_codes_together():
+    """Eq. 16 in micro-batches; its codes end further apart than the seeds where they stopped."""
+    asked = [Constraint("cos", 0.5, 0.8)]
+    start = np.random.default_rng(0).uniform(-3, 3, (30, 1)).astype(np.float32)
+    settings = run.Settings(method="joint", stop="plateau", micro=7)
+    joint = run.sample(toys.CIRCLE, asked, start, 30, settings)
+    early = run.sample(toys.CIRCLE, asked, start, 30, settings._replace(stop="inside"))
+    assert joint.status in (Status.PLATEAU, Status.BUDGET)
+    assert early.status == Status.OK
+    spread = [np.var(result.images, axis=0).sum() for result in (joint, early)]
+    assert spread[0] > spread[1]
+    first = joint.images[:, 0]
+    assert ((first >= 0.5) & (first <= 0.8)).all()
+
+
+def test_other_domains_need_no_images():
+    """Vectors of any shape may stand for images, and any optax transformation may optimise."""
+    net = networks(
+        lambda codes: codes[:, :, None] * jnp.ones((1, 1, 2)),
+        lambda volumes: volumes.reshape(volumes.shape[0], -1),
+        lambda volumes: volumes.sum((1, 2))[:, None],
+    )
+    settings = run.Settings(optimiser=optax.sgd(0.05, momentum=0.5))
+    found = run.sample(net, [Constraint("sum", 3.0, 4.0)], starts(4, 3), 20, settings)
+    assert found.images.shape == (20, 3, 2)
+    assert found.status == Status.OK
+
+
+@pytest.mark.parametrize("distance", ["image", "code", "none"])
+def test_other_distances(distance):
+    start = np.random.default_rng(0).uniform(-3, 3, (5, 1)).astype(np.float32)
+    settings = run.Settings(distance=distance)
+    found = run.sample(toys.CIRCLE, [Constraint("cos", 0.5, 0.8)], start, 5, settings)
+    assert found.status == Status.OK
+
+
+def test_a_run_can_be_stopped_and_keeps_what_it_has():
+    start = np.random.default_rng(0).uniform(-3, 3, (4, 1)).astype(np.float32)
+
+    def stop(phase, done, total, note):
+        return phase == "samples"
+
+    found = run.sample(
+        toys.CIRCLE, [Constraint("cos", 0.5, 0.8)], start, 400, progress=stop
+    )
+    assert found.status == Status.INTERRUPTED
+    assert len(found.images) == 4 + 10 * 4
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"rule": "both"}, {"method": "all"}, {"distance": "pixels"}, {"memory": "x"}, {"stop": "x"}],
+)
+def test_settings_that_do_not_exist(change):
+    with pytest.raises(ValueError, match="expected .* among"):
+        run.sample(
+            toys.CIRCLE,
+            [Constraint("cos", 0.5, 0.8)],
+            np.ones((2, 1)),
+            4,
+            run.Settings(**change),
+        )
+
+
+def test_shapes_that_cannot_work():
+    asked = [Constraint("cos", 0.5, 0.8)]
+    for start, count, settings in (
+        (np.ones(3), 4, run.Settings()),
+        (np.ones((5, 1)), 4, run.Settings()),
+        (np.ones((3, 1)), 4, run.Settings(method="joint")),
+    ):
+        with pytest.raises(ValueError, match="expected|needs"):
+            run.sample(toys.CIRCLE, asked, start, count, settings)
+
+
+def problems(count):
+    """Random neurons on the unit cube with intervals of known reach.
+
+    Yields (kind, weights, offset, low, high); the neuron's range on the cube is closed form.
+    """
+    rng = np.random.default_rng(7)
+    kinds = ("feasible", "empty", "point", "nan")
+    for index in range(count):
+        kind = kinds[index % 4]
+        weights = rng.normal(size=4).astype(np.float32)
+        offset = np.float32(rng.normal())
+        lowest = np.minimum(weights, 0).sum() + offset
+        highest = np.maximum(weights, 0).sum() + offset
+        reach = highest - lowest
+        if kind == "empty":
+            low = highest + rng.uniform(0.02, 1.0) * reach
+        elif kind == "point":  # only the best vertex of the cube reaches the interval
+            low = highest
+        else:
+            low = lowest + rng.uniform(0.1, 0.8) * reach
+        yield kind, weights, offset, float(low), float(low + rng.uniform(0.05, 0.5) * reach)
+
+
+def _fragile(weights, offset, broken, logistic, images):
+    drive = (images * weights).sum(-1, keepdims=True) + offset
+    drive = jnp.where(broken, jnp.log(-1.0 - images[:, :1] ** 2), drive)
+    return jnp.where(logistic, jax.nn.sigmoid(drive), drive)
+
+
+def _image(images):
+    return images
+
+
+def test_a_thousand_toy_problems_end_with_the_right_status():
+    """Linear and logistic; feasible, empty, one point wide, NaN-producing."""
+    start = starts(3, 4)
+    settings = run.Settings(
+        seed_steps=400, optimiser=optax.adam(0.05), diversity=0.01, patience=3
+    )
+    expected = {
+        "feasible": (Status.OK,),
+        "empty": (Status.INFEASIBLE,),
+        # From the vertex no step leads to another sample: the seeds are all there is.
+        "point": (Status.PARTIAL,),
+        "nan": (Status.NON_FINITE,),
+    }
+    wrong = []
+    for index, (kind, weights, offset, low, high) in enumerate(problems(1000)):
+        logistic = bool(index // 4 % 2)
+        if logistic:
+            low, high = (float(jax.nn.sigmoid(np.float32(z))) for z in (low, high))
+        if kind == "point":
+            vertex = (weights > 0).astype(np.float32)[None]
+            low = float(_fragile(weights, offset, False, logistic, vertex)[0, 0])
+        activate = jax.tree_util.Partial(
+            _fragile, weights, offset, np.asarray(kind == "nan"), np.asarray(logistic)
+        )
+        net = networks(_image, _image, activate)
+        found = run.sample(
+            net, [Constraint(kind, low, high)], start, 9, settings, cube(4)
+        )
+        ok = found.status in expected[kind]
+        ok &= ((found.activations >= low) & (found.activations <= high)).all()
+        ok &= (len(found.images) == 9) == (kind == "feasible")
+        if not ok:
+            wrong.append((index, kind, logistic, found.status.name, found.seeds_inside))
+    assert not wrong, f"{len(wrong)} of 1000: {wrong[:8]}"
