@@ -27,14 +27,22 @@ def networks(generate, encode, activate, finish=None):
 
     generate: codes `[K, D]` -> images `[K, ...]` (whatever the domain calls an input).
     encode: images -> features `[K, F]`.  activate: images -> activations `[K, P]`.
+    Bind weights with `jax.tree_util.Partial(function, weights)`, not in a closure: arrays of a
+    closure become constants of the compiled loop.
     finish: images -> images as saved; a sample counts only if the activation of the finished image
         is inside.  The default saves images as they are.
     """
     return Networks(
-        jax.tree_util.Partial(generate),
-        jax.tree_util.Partial(_read_both, jax.tree_util.Partial(encode), jax.tree_util.Partial(activate)),
-        jax.tree_util.Partial(_as_is if finish is None else finish),
+        _partial(generate),
+        jax.tree_util.Partial(_read_both, _partial(encode), _partial(activate)),
+        _partial(_as_is if finish is None else finish),
     )
+
+
+def _partial(function):
+    """A Partial of a Partial would hide the inner one's arrays from JAX: every new one compiles."""
+    partial = jax.tree_util.Partial
+    return function if isinstance(function, partial) else partial(function)
 
 
 def _read_both(encode, activate, images):

@@ -121,8 +121,8 @@ def test_folding_batch_norm_changes_no_activation(case):
         images = jnp.asarray(case[2], jnp.float64)
         variables = variables_of(normalised, images)
         folded = fold_batch_norm(variables)
-        expected = jax.device_get(normalised.apply(variables, images))
-        outputs = jax.device_get(Classifier(PLAN).apply({"params": folded}, images))
+        expected = jax.device_get(jax.jit(normalised.apply)(variables, images))
+        outputs = jax.device_get(jax.jit(Classifier(PLAN).apply)({"params": folded}, images))
     assert all(set(layer) == {"kernel", "bias"} for layer in folded.values())
     assert list(outputs) == list(expected) == ORDER
     for name, values in expected.items():

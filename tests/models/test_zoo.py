@@ -1,0 +1,446 @@
+import json
+import math
+import struct
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from inverse_set import errors
+from inverse_set.models import mini, zoo
+from inverse_set.models.classifier import Classifier
+from inverse_set.models.generator import Generator
+from inverse_set.models.zoo import Unit
+
+QUANTILES = [1, 25, 50, 75, 99.9]
+RECORD = {
+    "labels": ["goldfish, Carassius auratus", "monarch", "king penguin"],
+    "wordnet": ["n01443537", "n02279972", "n02056570"],
+    "resolution": 32,
+    "width": 4,
+    "quantiles": QUANTILES,
+    "code_square": 12.5,
+    "top1": 0.5,
+    "agreement": 0.25,
+    "relative_error": 0.125,
+}
+CLASSIFIER, GENERATOR = "mini_classifier.safetensors", "mini_generator.safetensors"
+UNITS = [Unit("fc8", (2,)), Unit("fc6", (100,)), Unit("conv5", (1, 6, 9)), Unit("fc8", (0,))]
+
+
+def tensors_of(network, example, rng):
+    """Random fp16 weights under the names that the files use."""
+    params = jax.eval_shape(network.init, jax.random.key(0), example)["params"]
+    tensors = {}
+    for layer, leaves in params.items():
+        for leaf, value in leaves.items():
+            scale = math.sqrt(2 / math.prod(value.shape[:-1]))
+            tensors[f"{layer}/{leaf}"] = scale * rng.normal(size=value.shape)
+    return tensors
+
+
+def make_contents():
+    """The tensors of a small pair, laid out as experiments/mini_export.py writes them."""
+    rng = np.random.default_rng(0)
+    image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    code = jax.ShapeDtypeStruct((1, 128), jnp.float32)
+    classifier = tensors_of(Classifier(mini.classifier_plan(3, 32, 4)), image, rng)
+    generator = tensors_of(Generator(mini.generator_plan(32, 4)), code, rng)
+    for layer, shape in (("conv5", (8, 8, 16)), ("fc6", (128,)), ("fc7", (64,)), ("fc8", (3,))):
+        classifier[f"natural/{layer}"] = np.sort(rng.normal(size=(len(QUANTILES), *shape)), axis=0)
+    classifier["codes/upper"] = rng.uniform(1, 2, 128)
+    classifier["codes/starts"] = rng.uniform(0, 1, (7, 128))
+    parts = {CLASSIFIER: classifier, GENERATOR: generator}
+    return {
+        name: {key: np.asarray(value, np.float16) for key, value in tensors.items()}
+        for name, tensors in parts.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def contents():
+    return make_contents()
+
+
+def write(folder, contents, record=RECORD):
+    metadata = {"record": json.dumps(record)}
+    for name, tensors in contents.items():
+        safetensors.numpy.save_file(tensors, folder / name, metadata)
+
+
+@pytest.fixture
+def folder(tmp_path, contents, monkeypatch):
+    """Where the zoo looks for the small pair, to be damaged."""
+    write(tmp_path, contents)
+    monkeypatch.setattr(zoo, "FOLDER", tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory, contents):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(zoo, "FOLDER", tmp_path_factory.mktemp("weights"))
+        write(zoo.FOLDER, contents)
+        return zoo.load.__wrapped__("mini")
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(3).integers(0, 256, (5, 32, 32, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def outputs(model, images):
+    """Every activation of the images, by the Flax network."""
+    network = Classifier(model.plan)
+    x = mini.preprocess(jnp.asarray(images, jnp.float32) / 255)
+    return jax.device_get(jax.jit(network.apply)({"params": model.weights}, x))
+
+
+def refused():
+    """The UserError with which loading the files ends."""
+    with pytest.raises(errors.UserError) as caught:
+        zoo.load.__wrapped__("mini")
+    assert caught.value.code == errors.WEIGHTS == 4
+    assert caught.value.what
+    assert "reinstall" in caught.value.remedy
+    assert "\n" not in caught.value.remedy
+    return caught.value.what
+
+
+def test_load_returns_what_was_written(model, contents):
+    classifier, generator = contents[CLASSIFIER], contents[GENERATOR]
+    assert (model.name, model.resolution, model.labels) == ("mini", 32, tuple(RECORD["labels"]))
+    assert model.record == RECORD
+    for tensors, weights in ((classifier, model.weights), (generator, model.generator_weights)):
+        names = {key for key in tensors if key.split("/")[1] in ("kernel", "bias")}
+        assert names == {f"{layer}/{leaf}" for layer in weights for leaf in weights[layer]}
+        for key in names:
+            layer, leaf = key.split("/")
+            assert weights[layer][leaf].dtype == np.float32
+            np.testing.assert_array_equal(weights[layer][leaf], tensors[key])
+    assert list(model.shapes) == [layer.name for layer in model.plan]
+    assert model.shapes["conv5"] == (8, 8, 16)
+    assert model.shapes["fc8"] == (3,)
+    assert list(model.quantiles) == QUANTILES
+    assert set(model.natural) == {"conv5", "fc6", "fc7", "fc8"}
+    for layer, values in model.natural.items():
+        np.testing.assert_array_equal(values, classifier[f"natural/{layer}"])
+    np.testing.assert_array_equal(model.starts, classifier["codes/starts"])
+    np.testing.assert_array_equal(model.codes.upper, classifier["codes/upper"])
+    np.testing.assert_array_equal(model.codes.lower, np.zeros(128))
+    assert model.codes.code_square == model.codes.feature_square == 12.5
+
+
+def test_hashes_are_those_of_the_files(folder):
+    import hashlib
+
+    hashes = zoo.load.__wrapped__("mini").hashes
+    assert hashes == {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        for name in (CLASSIFIER, GENERATOR)
+    }
+
+
+def test_a_model_is_loaded_once(folder):
+    zoo.load.cache_clear()
+    try:
+        assert zoo.load("mini") is zoo.load("mini")
+    finally:
+        zoo.load.cache_clear()
+
+
+@pytest.mark.parametrize("name", ["Mini", "caffenet", "", "../mini"])
+def test_unknown_models(name):
+    with pytest.raises(errors.UserError, match="mini") as caught:
+        zoo.load.__wrapped__(name)
+    assert caught.value.code == errors.USAGE == 2
+    assert repr(name) in caught.value.what
+
+
+@pytest.mark.parametrize("name", [CLASSIFIER, GENERATOR])
+def test_missing_files(folder, name):
+    (folder / name).unlink()
+    assert name in refused()
+
+
+@pytest.mark.parametrize("name", [CLASSIFIER, GENERATOR])
+@pytest.mark.parametrize("share", [0, 4, 8, 100, 0.5, -1])
+def test_truncated_files(folder, name, share):
+    data = (folder / name).read_bytes()
+    length = int(share * len(data)) if share == 0.5 else share
+    (folder / name).write_bytes(data[:length])
+    assert name in refused()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"not weights at all, but text of some length",
+        b"\x00" * 64,
+        b"\xff" * 64,
+        struct.pack("<Q", 2) + b"{}",
+        struct.pack("<Q", 2) + b"[]",
+        struct.pack("<Q", 2**40) + b"{}",
+        np.random.default_rng(0).bytes(5000),
+    ],
+)
+@pytest.mark.parametrize("name", [CLASSIFIER, GENERATOR])
+def test_garbage(folder, name, data):
+    (folder / name).write_bytes(data)
+    refused()
+
+
+def test_a_folder_in_place_of_a_file(folder):
+    (folder / CLASSIFIER).unlink()
+    (folder / CLASSIFIER).mkdir()
+    assert CLASSIFIER in refused()
+
+
+@pytest.mark.parametrize("name, key", [(CLASSIFIER, "fc7/bias"), (GENERATOR, "deconv4/kernel")])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_no_numbers(folder, contents, name, key, value):
+    bad = contents[name][key].copy()
+    bad.flat[-1] = value
+    write(folder, {name: contents[name] | {key: bad}})
+    message = refused()
+    assert name in message
+    assert key in message
+
+
+@pytest.mark.parametrize(
+    "name, key, shape, both",
+    [
+        (CLASSIFIER, "fc6/kernel", (128, 256), ("fc6.kernel", "(256, 128)", "(128, 256)")),
+        (CLASSIFIER, "fc8/kernel", (64, 4), ("fc8.kernel", "(64, 3)", "(64, 4)")),
+        (CLASSIFIER, "conv1/kernel", (3, 3, 1, 4), ("conv1.kernel", "3, 4)", "(3, 3, 1, 4)")),
+        (CLASSIFIER, "conv2/bias", (1,), ("conv2.bias", "(12,)", "(1,)")),
+        (GENERATOR, "deconv5/kernel", (4, 4, 16, 20), ("deconv5.kernel", "20, 16)", "16, 20)")),
+        (CLASSIFIER, "codes/upper", (127,), ("defc6.kernel", "(127, 128)", "(128, 128)")),
+        (CLASSIFIER, "codes/starts", (7, 127), ("codes/starts", "128", "127")),
+        (CLASSIFIER, "codes/upper", (), ("codes/upper",)),
+        (CLASSIFIER, "natural/fc8", (5, 2), ("natural/fc8", "(5, 3)", "(5, 2)")),
+        (CLASSIFIER, "natural/conv5", (4, 8, 8, 16), ("natural/conv5", "(5, 8", "(4, 8")),
+    ],
+)
+def test_wrong_shapes_name_both_sides(folder, contents, name, key, shape, both):
+    write(folder, {name: contents[name] | {key: np.ones(shape, np.float16)}})
+    message = refused()
+    for part in both:
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    "name, keys, part",
+    [
+        (CLASSIFIER, ["conv3/kernel", "conv3/bias"], "conv3"),
+        (CLASSIFIER, ["conv3/bias"], "bias"),
+        (GENERATOR, ["defc5/kernel", "defc5/bias"], "defc5"),
+        (GENERATOR, ["deconv0/kernel"], "kernel"),
+        (CLASSIFIER, ["codes/upper"], "codes/upper"),
+        (CLASSIFIER, ["codes/starts"], "codes/starts"),
+    ],
+)
+def test_missing_tensors(folder, contents, name, keys, part):
+    write(folder, {name: {k: v for k, v in contents[name].items() if k not in keys}})
+    assert part in refused()
+
+
+@pytest.mark.parametrize("key", ["conv6/kernel", "kernel", "a/b/kernel"])
+@pytest.mark.parametrize("name", [CLASSIFIER, GENERATOR])
+def test_tensors_that_nobody_asked_for(folder, contents, name, key):
+    write(folder, {name: contents[name] | {key: np.ones(2, np.float16)}})
+    refused()
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        [],
+        None,
+        "text",
+        {},
+        RECORD | {"labels": 3},
+        RECORD | {"labels": None},
+        RECORD | {"labels": ["a", "b"]},
+        RECORD | {"labels": []},
+        RECORD | {"width": "4"},
+        RECORD | {"width": 0},
+        RECORD | {"width": -4},
+        RECORD | {"width": 4.0},
+        RECORD | {"width": 10**9},
+        RECORD | {"resolution": 2},
+        RECORD | {"resolution": 0},
+        RECORD | {"resolution": 64},
+        RECORD | {"resolution": "32"},
+        RECORD | {"quantiles": None},
+        RECORD | {"quantiles": [1, 2]},
+        RECORD | {"quantiles": ["a", "b", "c", "d", "e"]},
+        RECORD | {"code_square": "many"},
+        {key: value for key, value in RECORD.items() if key != "code_square"},
+    ],
+    ids=lambda record: json.dumps(record)[-40:],
+)
+def test_records_that_do_not_fit(folder, contents, record):
+    write(folder, {CLASSIFIER: contents[CLASSIFIER]}, record)
+    refused()
+
+
+def test_a_record_that_is_no_json(folder, contents):
+    metadata = {"record": "{"}
+    safetensors.numpy.save_file(contents[CLASSIFIER], folder / CLASSIFIER, metadata)
+    assert CLASSIFIER in refused()
+
+
+def test_files_without_a_record(folder, contents):
+    safetensors.numpy.save_file(contents[CLASSIFIER], folder / CLASSIFIER)
+    assert "labels" in refused()
+
+
+def test_no_flipped_byte_in_the_header_ends_in_another_error(folder):
+    """300 files with one byte changed: each loads, or is refused with a remedy."""
+    path = folder / CLASSIFIER
+    data = path.read_bytes()
+    end = 8 + struct.unpack("<Q", data[:8])[0]
+    rng = np.random.default_rng(0)
+    loaded = 0
+    for place in rng.integers(0, end, 300):
+        flipped = bytearray(data)
+        flipped[place] ^= rng.integers(1, 256)
+        path.write_bytes(flipped)
+        try:
+            zoo.load.__wrapped__("mini")
+            loaded += 1
+        except errors.UserError as error:
+            assert error.code == errors.WEIGHTS
+    assert 0 < loaded < 300
+
+
+def test_digits_of_the_record_are_checked(folder):
+    """Every digit and sign that the numbers of the record could turn into by one byte."""
+    path = folder / CLASSIFIER
+    data = path.read_bytes()
+    for key in (b"resolution", b"width"):
+        start = data.index(key) + len(key) + len(b'\\": ')
+        length = len(str(RECORD[key.decode()]))
+        for place in range(start, start + length):
+            for byte in b"0123456789-. e":
+                if byte != data[place]:
+                    path.write_bytes(data[:place] + bytes([byte]) + data[place + 1 :])
+                    refused()
+
+
+def test_networks_read_the_encoder_and_the_units(model, images, outputs):
+    networks = zoo.networks(model, UNITS)
+    features, activations = jax.jit(networks.read)(images.astype(np.float32) / 255)
+    close = {"rtol": 1e-4, "atol": 1e-5}
+    np.testing.assert_allclose(features, outputs["relu6"], **close)
+    expected = [
+        outputs["fc8"][:, 2],
+        outputs["fc6"][:, 100],
+        outputs["conv5"][:, 1, 6, 9],
+        outputs["fc8"][:, 0],
+    ]
+    np.testing.assert_allclose(activations, np.stack(expected, axis=1), **close)
+
+
+@pytest.mark.parametrize("unit", [Unit("pool1", (15, 0, 3)), Unit("conv2", (0, 15, 11))])
+def test_networks_of_a_unit_before_the_encoder(model, images, outputs, unit):
+    features, activations = zoo.networks(model, [unit]).read(images.astype(np.float32) / 255)
+    np.testing.assert_allclose(features, outputs["relu6"], rtol=1e-4, atol=1e-5)
+    expected = outputs[unit.layer][(slice(None), *unit.index)]
+    np.testing.assert_allclose(activations[:, 0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_networks_generate_and_finish(model):
+    networks = zoo.networks(model, UNITS[:1])
+    generated = networks.generate(model.starts[:2])
+    generator = Generator(model.generator_plan)
+    expected = generator.apply({"params": model.generator_weights}, model.starts[:2])
+    np.testing.assert_array_equal(generated, expected)
+    np.testing.assert_array_equal(networks.finish(generated), zoo.quantise(generated))
+
+
+def test_another_unit_compiles_nothing(model):
+    """One trace serves every unit of the same layers, another layer asks for a second."""
+    traces = []
+
+    @jax.jit
+    def run(networks, codes):
+        traces.append(1)
+        return networks.read(networks.finish(networks.generate(codes)))[1]
+
+    codes = model.starts[:2]
+    first = run(zoo.networks(model, [Unit("fc8", (0,)), Unit("conv5", (4, 4, 0))]), codes)
+    second = run(zoo.networks(model, [Unit("fc8", (2,)), Unit("conv5", (0, 7, 15))]), codes)
+    assert len(traces) == 1
+    assert not np.isclose(first, second).any()
+    jax.eval_shape(run, zoo.networks(model, [Unit("fc7", (0,)), Unit("conv5", (4, 4, 0))]), codes)
+    assert len(traces) == 2
+
+
+def test_measure_agrees_with_the_network(model, images, outputs):
+    """In batches that do not divide the number of images."""
+    measured = zoo.measure(model, images, UNITS, batch=2)
+    expected = [outputs[unit.layer][(slice(None), *unit.index)] for unit in UNITS]
+    assert measured.dtype == np.float64
+    np.testing.assert_allclose(measured, np.stack(expected, axis=1), rtol=1e-4, atol=1e-5)
+    assert zoo.measure(model, images[:0], UNITS).shape == (0, 4)
+
+
+def test_raw_activations_are_those_before_rounding(model):
+    codes = np.concatenate([model.starts] * 2)[:5]
+    networks = zoo.networks(model, UNITS)
+    expected = networks.read(networks.generate(codes))[1]
+    raw = zoo.raw_activations(model, UNITS, codes, batch=2)
+    np.testing.assert_allclose(raw, expected, rtol=1e-4, atol=1e-5)
+    assert zoo.raw_activations(model, UNITS, codes[:0]).shape == (0, 4)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_quantised_images_are_those_of_an_8_bit_file(compiled):
+    quantise = jax.jit(zoo.quantise) if compiled else zoo.quantise
+    rng = np.random.default_rng(0)
+    levels = np.arange(256, dtype=np.float32)
+    images = np.concatenate([rng.uniform(-0.2, 1.2, 5000), levels / 255]).astype(np.float32)
+    once = np.asarray(quantise(images))
+    assert once.dtype == np.float32
+    np.testing.assert_array_equal(quantise(once), once)
+    np.testing.assert_array_equal(np.round(once * 255) / np.float32(255), once)
+    file = np.round(once * 255).astype(np.uint8)
+    np.testing.assert_array_equal(file[-256:], levels)
+    np.testing.assert_array_equal(file.astype(np.float32) / np.float32(255), once)
+    assert np.abs(once - np.clip(images, 0, 1)).max() <= 0.5 / 255 + 1e-7
+
+
+@pytest.mark.parametrize("kind", ["natural", "gaussian", "noise"])
+def test_starting_codes_follow_the_seed(model, kind):
+    codes = zoo.starting_codes(model, kind, 5, 0)
+    assert codes.shape == (5, 128)
+    assert codes.dtype == np.float32
+    assert np.isfinite(codes).all()
+    np.testing.assert_array_equal(zoo.starting_codes(model, kind, 5, 0), codes)
+    assert not np.array_equal(zoo.starting_codes(model, kind, 5, 1), codes)
+
+
+def test_natural_starting_codes_repeat_only_once_all_are_used(model):
+    """The small pair knows 7 codes: the first 7 drawn are all of them, and so are the next."""
+    codes = zoo.starting_codes(model, "natural", 17, 0)
+    rows = [np.flatnonzero((model.starts == code).all(1)).item() for code in codes]
+    assert sorted(rows[:7]) == sorted(rows[7:14]) == list(range(7))
+    assert len(set(rows[14:])) == 3
+    assert rows[:7] != rows[7:14]
+
+
+def test_kinds_of_starting_codes_differ(model):
+    """Gaussian ones are standard; noise is a picture passed through E, so never negative."""
+    gaussian = zoo.starting_codes(model, "gaussian", 200, 0)
+    assert abs(gaussian.mean()) < 0.05
+    assert abs(gaussian.std() - 1) < 0.05
+    noise = zoo.starting_codes(model, "noise", 4, 0)
+    assert (noise >= 0).all()
+    assert (noise > 0).any()
+    natural = zoo.starting_codes(model, "natural", 4, 0)
+    assert not np.allclose(noise, natural)
