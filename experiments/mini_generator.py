@@ -27,8 +27,9 @@ from inverse_set.models.generator import Generator
 FEATURES = {"pool2": 0.5, "relu4": 0.5, "relu6": 0.5}  # layer -> weight of its relative error
 PIXELS = 1.0
 ADVERSARIAL_SHARE = 0.6  # of the reconstruction's gradient norm
-PENALTY_EVERY = 8  # steps between gradient penalties (R1) on real pictures
-PENALTY = 0.02
+CRITIC_EVERY = 2  # steps between updates of the discriminator, which learns faster
+PENALTY_EVERY = 16  # steps between its gradient penalties (R1) on real pictures
+PENALTY = 0.01
 
 
 class Discriminator(nn.Module):
@@ -192,11 +193,18 @@ def train(settings, schedule, train_data, valid_data, out):
                 return (slope(images[:paired]) ** 2).sum((1, 2, 3)).mean()
 
             lazy = jax.lax.cond(state.step % PENALTY_EVERY == 0, penalty, lambda: 0.0)
-            return hinge + PENALTY / 16 * PENALTY_EVERY * lazy, hinge
+            return hinge + PENALTY / 2 * PENALTY_EVERY / CRITIC_EVERY * lazy, hinge
 
-        (_, hinge), slope = jax.value_and_grad(critic_loss, has_aux=True)(state.critic)
-        change, critic_opt_state = critic_optimiser.update(slope, state.critic_opt_state)
-        critic = optax.apply_updates(state.critic, change)
+        def learn():
+            (_, hinge), slope = jax.value_and_grad(critic_loss, has_aux=True)(state.critic)
+            change, opt_state = critic_optimiser.update(slope, state.critic_opt_state)
+            return optax.apply_updates(state.critic, change), opt_state, hinge
+
+        def wait():
+            return state.critic, state.critic_opt_state, jnp.nan
+
+        due = state.step % CRITIC_EVERY == 0
+        critic, critic_opt_state, hinge = jax.lax.cond(due, learn, wait)
         next_state = TrainState(
             variables, average, critic, opt_state, critic_opt_state, state.step + 1
         )
@@ -213,8 +221,8 @@ def train(settings, schedule, train_data, valid_data, out):
         state, losses = update(
             state, classifier, pictures[chosen], {k: v[chosen] for k, v in features.items()}
         )
-        if (step + 1) % schedule["log_every"] == 0:
-            log(step + 1, **losses)
+        if step % schedule["log_every"] == 0:
+            log(step, **losses)
         if (step + 1) % schedule["checkpoint_every"] == 0 or step + 1 == steps:
             checkpoints.save(path, state)
             report(network, classifier, generator, state.average, valid_data, out, log, step + 1)

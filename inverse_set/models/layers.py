@@ -36,14 +36,13 @@ def _kernel_gradient(x, cotangent, kernel, stride, padding):
     if kernel.shape[0] % 2 or stride > 1:
         _, pullback = jax.vjp(lambda k: _correlate(x, k, stride, pads), kernel)
         return pullback(cotangent)[0]
-    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-    _, height, width, _ = cotangent.shape
-    taps = [
-        jnp.einsum("nhwi,nhwo->io", x[:, a : a + height, b : b + width], cotangent)
-        for a in range(kernel.shape[0])
-        for b in range(kernel.shape[1])
-    ]
-    return jnp.stack(taps).reshape(kernel.shape)
+    size, (_, height, width, channels) = kernel.shape[0], x.shape
+    border = (size - 1 - padding, size - 1 - padding)
+    cotangent = jnp.pad(cotangent, ((0, 0), border, border, (0, 0)))
+    x, taps = x.reshape(-1, channels), range(size - 1, -1, -1)
+    shifted = [cotangent[:, a : a + height, b : b + width] for a in taps for b in taps]
+    rows = [x.T @ part.reshape(-1, part.shape[-1]) for part in shifted]
+    return jnp.stack(rows).reshape(kernel.shape)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))

@@ -26,20 +26,22 @@ def classifier_plan(classes, resolution=32, width=32):
 
 
 def generator_plan(resolution=32, width=32):
-    """fc6 -> picture: two inner products, then a deconvolution 4/2/1 and a 3/1/1 a doubling."""
+    """fc6 -> picture: two inner products, then doublings 4/2/1, all but the last with a 3/1/1.
+
+    The last doubling draws the picture itself, so that no wide layer works at full size.
+    """
     doublings = (
         Deconv("deconv5", 4 * width),
         Deconv("conv5_1", 4 * width, 3, 1, 1),
         Deconv("deconv4", 3 * width),
-        Deconv("conv4_1", 2 * width, 3, 1, 1),
-        Deconv("deconv3", width),
+        Deconv("conv4_1", 3 * width, 3, 1, 1),
     )
     if resolution == 64:
-        doublings += (Deconv("conv3_1", width, 3, 1, 1), Deconv("deconv2", width // 2))
+        doublings += (Deconv("deconv3", 2 * width), Deconv("conv3_1", width, 3, 1, 1))
     return Plan(
         dense=(("defc6", 32 * width), ("defc5", 16 * 5 * width)),
         spatial=4,
-        deconvs=(*doublings, Deconv("deconv0", 3, 3, 1, 1)),
+        deconvs=(*doublings, Deconv("deconv0", 3)),
         sigmoid=True,
     )
 

@@ -121,7 +121,8 @@ def forward_and_gradients(function, reference, *arguments):
     @jax.jit
     def run(*arguments):
         gradients = [
-            jax.grad(lambda *a, f=f: energy(f(*a)), places)(*arguments) for f in (function, reference)
+            jax.grad(lambda *a, f=f: energy(f(*a)), places)(*arguments)
+            for f in (function, reference)
         ]
         return function(*arguments), *gradients
 
@@ -198,7 +199,9 @@ def test_max_pooling(x64, size, window, stride, outputs):
     np.testing.assert_array_equal(y, pooling_by_definition(x, window, stride))
 
 
-@pytest.mark.parametrize("height, width, window, stride", [(7, 10, 3, 2), (2, 5, 3, 2), (6, 9, 2, 3)])
+@pytest.mark.parametrize(
+    "height, width, window, stride", [(7, 10, 3, 2), (2, 5, 3, 2), (6, 9, 2, 3)]
+)
 def test_max_pooling_of_oblong_images(x64, height, width, window, stride):
     x = normal((1, height, width, 3), 0) - 5
     y = jax.jit(lambda x: layers.max_pool(x, window, stride))(x)
@@ -248,7 +251,7 @@ def grouped(x, kernel):
     ],
 )
 def test_loops_have_no_slow_gradient(network, slow):
-    """`01oi` labels the kernel of the input gradient that XLA:CPU does not canonicalise in a loop."""
+    """`01oi` labels the kernel of an input gradient that XLA:CPU leaves as it is in a loop."""
     with jax.default_device(jax.devices("cpu")[0]):
         x, kernel = jnp.ones((2, 8, 8, 4)), jnp.ones((3, 3, 4, 4))
 

@@ -150,7 +150,7 @@ def refused(function, text):
     assert error.code == 2
     for line in (error.what, error.remedy):
         assert line.strip()
-        assert len(line.splitlines()) == 1
+        assert line.splitlines() == [line]
     return error
 
 
@@ -207,6 +207,7 @@ def refused(function, text):
         "conv5/12@8,0:1:2",
         "conv5/12@0,8:1:2",
         "conv5/12@-1,0:1:2",
+        "conv5/12@0,-1:1:2",
         "conv5/@4,4:1:2",
         "pool5/3@4,0:1:2",
         "fc6/3@0,0:1:2",

@@ -1,0 +1,106 @@
+"""The architecture: imports point down, and importing does nothing."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+PACKAGE = pathlib.Path(__file__).parent.parent / "inverse_set"
+# A module may import modules of the package that stand on an earlier line.
+LEVELS = (
+    ("types", "errors"),
+    ("diversity", "constraints", "observe", "metrics", "pictures"),
+    ("lagrangian", "results"),
+    ("seeds",),
+    ("sampler",),
+    ("run",),
+    ("models.layers",),
+    ("models.classifier",),
+    ("models.generator", "models.certificate"),
+    ("models.mini",),
+    ("models.zoo",),
+    ("models.units",),
+    ("certified",),
+    ("", "commands.progress", "commands.lists"),
+    ("commands.sample", "commands.verify"),
+    ("cli",),
+    ("__main__",),
+)
+LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
+PACKAGES = ("models", "commands")
+ALGORITHMS = [name for names in LEVELS[:6] for name in names if name not in ("pictures", "results")]
+
+
+def modules():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        yield ".".join(parts).removesuffix("__init__").removesuffix("."), path
+
+
+def imported(path):
+    """Every dotted name a file imports, at any depth."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def inner(name):
+    """The package's own module among `LEVEL` that a dotted name refers to, or None."""
+    head, _, rest = name.partition(".")
+    if head != "inverse_set":
+        return None
+    while rest and rest not in LEVEL:
+        rest = rest.rpartition(".")[0]
+    return rest or None
+
+
+NAMES = [name for name, _ in modules() if name not in PACKAGES]
+
+
+def test_every_module_has_its_place():
+    assert sorted(NAMES) == sorted(LEVEL)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_arrows_point_down(name):
+    path = dict(modules())[name]
+    for found in imported(path):
+        target = inner(found)
+        if target is not None and target != name:
+            assert LEVEL[target] < LEVEL[name], f"{name} imports {target}"
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_algorithms_know_no_network_file_or_flag(name):
+    roots = {found.partition(".")[0] for found in imported(dict(modules())[name])}
+    assert not roots & {"flax", "absl", "PIL", "pathlib", "os", "rich", "safetensors"}
+
+
+def test_flax_lives_in_models_and_nothing_imports_experiments():
+    for name, path in modules():
+        roots = {found.partition(".")[0] for found in imported(path)}
+        assert "experiments" not in roots and "tests" not in roots, name
+        assert name.startswith("models") or "flax" not in roots, name
+
+
+def test_importing_touches_no_device_and_no_weights():
+    code = (
+        "import builtins, sys; opened = []; real = builtins.open\n"
+        "builtins.open = lambda f, *a, **k: (opened.append(str(f)), real(f, *a, **k))[1]\n"
+        "import inverse_set, inverse_set.cli\n"
+        "from jax._src import xla_bridge\n"
+        "assert not xla_bridge._backends, 'a device was touched'\n"
+        "assert not [f for f in opened if 'safetensors' in f and 'weights' in f], opened\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_public_names_are_there():
+    import inverse_set
+
+    assert all(hasattr(inverse_set, name) for name in inverse_set.__all__)
