@@ -78,9 +78,7 @@ class TrainState(NamedTuple):
 
 def frozen_classifier(settings, out):
     """The trained classifier without normalisation: (network, variables)."""
-    plan = mini.classifier_plan(
-        len(settings["classes"]), settings["resolution"], settings["width"]
-    )
+    plan = mini.classifier_plan(len(settings["classes"]), settings["resolution"], settings["width"])
     path = out / "classifier.msgpack"
     if not path.exists():
         raise SystemExit(f"{path} is missing: run --stage=classifier first")
@@ -183,32 +181,28 @@ def train(settings, schedule, train_data, valid_data, out):
         keep = jnp.minimum(0.998, state.step / (state.step + 10.0))
         average = jax.tree.map(lambda a, v: keep * a + (1 - keep) * v, state.average, variables)
 
-        def critic_loss(critic):
-            true = judge(critic, images[:paired], codes[:paired])
-            false = judge(critic, jax.lax.stop_gradient(fakes), codes)
-            hinge = jax.nn.relu(1 - true).mean() + jax.nn.relu(1 + false).mean()
-
-            def penalty():
-                slope = jax.grad(lambda x: judge(critic, x, codes[:paired]).sum())
-                return (slope(images[:paired]) ** 2).sum((1, 2, 3)).mean()
-
-            lazy = jax.lax.cond(state.step % PENALTY_EVERY == 0, penalty, lambda: 0.0)
-            return hinge + PENALTY / 2 * PENALTY_EVERY / CRITIC_EVERY * lazy, hinge
-
-        def learn():
-            (_, hinge), slope = jax.value_and_grad(critic_loss, has_aux=True)(state.critic)
-            change, opt_state = critic_optimiser.update(slope, state.critic_opt_state)
-            return optax.apply_updates(state.critic, change), opt_state, hinge
-
-        def wait():
-            return state.critic, state.critic_opt_state, jnp.nan
-
-        due = state.step % CRITIC_EVERY == 0
-        critic, critic_opt_state, hinge = jax.lax.cond(due, learn, wait)
-        next_state = TrainState(
-            variables, average, critic, opt_state, critic_opt_state, state.step + 1
+        state = state._replace(
+            variables=variables, average=average, opt_state=opt_state, step=state.step + 1
         )
-        return next_state, {**errors, "critic": hinge}
+        return state, errors, (images[:paired], fakes, codes)
+
+    # Separate programs, not branches of one: XLA:CPU's convolutions are slow inside a branch.
+    @functools.partial(jax.jit, donate_argnums=0, static_argnames="penalise")
+    def learn(state, images, fakes, codes, penalise):
+        def loss(critic):
+            matching = codes[: images.shape[0]]
+            hinge = jax.nn.relu(1 - judge(critic, images, matching)).mean()
+            hinge += jax.nn.relu(1 + judge(critic, fakes, codes)).mean()
+            if not penalise:
+                return hinge, hinge
+            slope = jax.grad(lambda x: judge(critic, x, matching).sum())(images)
+            penalty = (slope**2).sum((1, 2, 3)).mean()
+            return hinge + PENALTY / 2 * PENALTY_EVERY / CRITIC_EVERY * penalty, hinge
+
+        (_, hinge), slope = jax.value_and_grad(loss, has_aux=True)(state.critic)
+        change, opt_state = critic_optimiser.update(slope, state.critic_opt_state)
+        critic = optax.apply_updates(state.critic, change)
+        return state._replace(critic=critic, critic_opt_state=opt_state), hinge
 
     path = out / "generator.msgpack"
     state = checkpoints.restore(path, jax.jit(initial)())
@@ -218,9 +212,11 @@ def train(settings, schedule, train_data, valid_data, out):
         chosen = np.random.default_rng((settings["seed"], step)).choice(
             len(pictures), batch, replace=False
         )
-        state, losses = update(
+        state, losses, seen = update(
             state, classifier, pictures[chosen], {k: v[chosen] for k, v in features.items()}
         )
+        if step % CRITIC_EVERY == 0:
+            state, losses["critic"] = learn(state, *seen, step % PENALTY_EVERY == 0)
         if step % schedule["log_every"] == 0:
             log(step, **losses)
         if (step + 1) % schedule["checkpoint_every"] == 0 or step + 1 == steps:

@@ -15,9 +15,7 @@ def class_names(folder):
     if (folder / "labels.txt").exists():
         lines = (folder / "labels.txt").read_text().splitlines()
         return [tuple(line.split("\t", 1)) for line in lines if line]
-    words = dict(
-        line.split("\t", 1) for line in (folder / "words.txt").read_text().splitlines()
-    )
+    words = dict(line.split("\t", 1) for line in (folder / "words.txt").read_text().splitlines())
     return [(wnid, words[wnid]) for wnid in sorted((folder / "wnids.txt").read_text().split())]
 
 

@@ -71,9 +71,7 @@ def _define_sample(values):
     flags.DEFINE_integer(
         "seed_steps", defaults.seed_steps, "gradient steps for the seeds", 1, flag_values=values
     )
-    flags.DEFINE_float(
-        "step", defaults.step, "length of a sampling step", 0.0, flag_values=values
-    )
+    flags.DEFINE_float("step", defaults.step, "length of a sampling step", 0.0, flag_values=values)
     flags.DEFINE_boolean(
         "natural_codes", True, "hold codes to the natural range of E", flag_values=values
     )
@@ -121,9 +119,7 @@ def _models(values, arguments):
 
 def _no_more(arguments):
     if arguments:
-        raise UserError(
-            f"unexpected argument {arguments[0]!r}", "flags are written --name=value"
-        )
+        raise UserError(f"unexpected argument {arguments[0]!r}", "flags are written --name=value")
 
 
 COMMANDS = {
@@ -163,9 +159,7 @@ def run(arguments):
     try:
         name = arguments[0]
         if name not in COMMANDS:
-            raise UserError(
-                f"unknown command {name!r}", f"the commands are {', '.join(COMMANDS)}"
-            )
+            raise UserError(f"unknown command {name!r}", f"the commands are {', '.join(COMMANDS)}")
         values, rest = _parse(name, arguments[1:])
         if values.help:
             print(f"flags of inverse-set {name}:{values.get_help()}")

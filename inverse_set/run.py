@@ -120,9 +120,13 @@ def sample(networks, asked, start, num_samples, settings=None, natural=None, pro
     while int(state.status) == Status.RUNNING and not stopped:
         # At `max_steps` the loop takes one more turn, to judge the last codes.
         until = int(state.step) + settings.inner_steps
-        state = seeds.advance(state, problem, descent, until if until < descent.max_steps else 2**30)
+        state = seeds.advance(
+            state, problem, descent, until if until < descent.max_steps else 2**30
+        )
         seeds_inside = int(state.best.inside.sum())
-        stopped = bool(progress(phase, int(state.step), descent.max_steps, f"{seeds_inside} inside"))
+        stopped = bool(
+            progress(phase, int(state.step), descent.max_steps, f"{seeds_inside} inside")
+        )
     best = jax.device_get(state.best)
     rows = np.flatnonzero(best.inside)
     found = [_rows(best.codes, best.observation, rows, 0, rows)]

@@ -64,9 +64,7 @@ class Samples(NamedTuple):
 def init(walk, codes, observation, multipliers, penalty, inside):
     """The state at the seeds: codes `[K, D]`, their observation, lambda*, mu*, and which are inside."""
     points = diversity.points_of(walk.distance, codes, observation)
-    return WalkState(
-        codes, diversity.moments(points, inside), multipliers, penalty, jnp.int32(0)
-    )
+    return WalkState(codes, diversity.moments(points, inside), multipliers, penalty, jnp.int32(0))
 
 
 @functools.partial(jax.jit, static_argnames=("walk", "capacity"))
@@ -124,9 +122,7 @@ def _step(state, problem, walk):
         past = diversity.merge(state.past, new)
     else:
         past = jax.tree.map(lambda a, b: jnp.where(new.count > 0, a, b), new, state.past)
-    return WalkState(
-        samples.codes, past, state.multipliers, state.penalty, state.step + 1
-    ), samples
+    return WalkState(samples.codes, past, state.multipliers, state.penalty, state.step + 1), samples
 
 
 def _backtrack(codes, slope, problem, walk):

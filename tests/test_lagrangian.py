@@ -76,9 +76,7 @@ def test_micro_batches_change_nothing(problem, micro):
 def test_two_pass_memory_does_not_grow_with_n():
     """XLA's own count of temporary memory, for a generator whose images dwarf its codes."""
     spread = jax.random.normal(jax.random.key(0), (4, 20000))
-    net = networks(
-        lambda codes: jnp.tanh(codes @ spread), lambda x: x[:, :8], lambda x: x[:, :1]
-    )
+    net = networks(lambda codes: jnp.tanh(codes @ spread), lambda x: x[:, :8], lambda x: x[:, :1])
     target = constraints.two_sided([(0.0, 0.5)])
 
     def temporary(n, micro):

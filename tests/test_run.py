@@ -59,9 +59,7 @@ def test_the_logistic_neuron_of_sec_3_1(rule):
     net = toys.neuron(weights, jnp.asarray([-0.5]), logistic=True)
     low, high = 0.7, 0.95
     settings = run.Settings(rule=rule, step=0.01 if rule == "paper" else 0.2)
-    found = run.sample(
-        net, [Constraint("sigma", low, high)], starts(10, 4), 100, settings, cube(4)
-    )
+    found = run.sample(net, [Constraint("sigma", low, high)], starts(10, 4), 100, settings, cube(4))
     x = found.images
     drive = x @ np.asarray(weights[0]) - 0.5
     logit = np.log(low / (1 - low))
@@ -124,9 +122,7 @@ def test_a_run_can_be_stopped_and_keeps_what_it_has():
     def stop(phase, done, total, note):
         return phase == "samples"
 
-    found = run.sample(
-        toys.CIRCLE, [Constraint("cos", 0.5, 0.8)], start, 400, progress=stop
-    )
+    found = run.sample(toys.CIRCLE, [Constraint("cos", 0.5, 0.8)], start, 400, progress=stop)
     assert found.status == Status.INTERRUPTED
     assert len(found.images) == 4 + 10 * 4
 
@@ -193,9 +189,7 @@ def _image(images):
 def test_a_thousand_toy_problems_end_with_the_right_status():
     """Linear and logistic; feasible, empty, one point wide, NaN-producing."""
     start = starts(3, 4)
-    settings = run.Settings(
-        seed_steps=400, optimiser=optax.adam(0.05), diversity=0.01, patience=3
-    )
+    settings = run.Settings(seed_steps=400, optimiser=optax.adam(0.05), diversity=0.01, patience=3)
     expected = {
         "feasible": (Status.OK,),
         "empty": (Status.INFEASIBLE,),
@@ -214,9 +208,7 @@ def test_a_thousand_toy_problems_end_with_the_right_status():
             _fragile, weights, offset, np.asarray(kind == "nan"), np.asarray(logistic)
         )
         net = networks(_image, _image, activate)
-        found = run.sample(
-            net, [Constraint(kind, low, high)], start, 9, settings, cube(4)
-        )
+        found = run.sample(net, [Constraint(kind, low, high)], start, 9, settings, cube(4))
         ok = found.status in expected[kind]
         ok &= ((found.activations >= low) & (found.activations <= high)).all()
         ok &= len(found.images) == (9 if kind in ("feasible", "point") else 0)

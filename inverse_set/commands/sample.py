@@ -106,9 +106,7 @@ def _record(values, model, found, settings):
         "asked": list(values.constraint),
         "constraints": [c._asdict() for c in found.constraints],
         "rule": values.rule,
-        "settings": {
-            key: value for key, value in settings._asdict().items() if key != "optimiser"
-        },
+        "settings": {key: value for key, value in settings._asdict().items() if key != "optimiser"},
         "num_samples": values.num_samples,
         "num_seeds": values.num_seeds,
         "seed": values.seed,

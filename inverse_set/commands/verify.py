@@ -29,9 +29,7 @@ def main(folder):
     pictures = results.read_pictures(folder, count)
     constraints = [constraint for _, constraint in pairs]
     if not count:
-        raise UserError(
-            f"{folder} holds no pictures", "its run.json says why", errors.PARTIAL
-        )
+        raise UserError(f"{folder} holds no pictures", "its run.json says why", errors.PARTIAL)
     activations = zoo.measure(model, pictures, [unit for unit, _ in pairs])
     inside = certified.accepted(activations, constraints, rule)
     print(f"{inside.sum()} of {count} pictures lie inside")

@@ -37,7 +37,9 @@ def _convolve(x, kernel, layer):
     windows = np.lib.stride_tricks.sliding_window_view(x, (size, size), (1, 2))[:, ::step, ::step]
     columns = np.split(windows, layer.groups, axis=3)  # each [N, H', W', I, kh, kw]
     kernels = np.split(kernel, layer.groups, axis=3)
-    parts = [np.tensordot(c, k, ((4, 5, 3), (0, 1, 2))) for c, k in zip(columns, kernels, strict=True)]
+    parts = [
+        np.tensordot(c, k, ((4, 5, 3), (0, 1, 2))) for c, k in zip(columns, kernels, strict=True)
+    ]
     return np.concatenate(parts, axis=-1)
 
 

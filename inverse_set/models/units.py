@@ -46,7 +46,9 @@ def parse_unit(model, text):
     channel = _channel(model, layer, name.strip(), shape[-1])
     if len(shape) == 1:
         if at:
-            raise UserError(f"{layer} has no positions, {text!r} asks for one", f"write {layer}/{name}")
+            raise UserError(
+                f"{layer} has no positions, {text!r} asks for one", f"write {layer}/{name}"
+            )
         return Unit(layer, (channel,))
     row, column = _position(place, shape, text) if at else (shape[0] // 2, shape[1] // 2)
     return Unit(layer, (row, column, channel))

@@ -185,9 +185,7 @@ def _generate(plan):
 @functools.cache
 def _read_units(plan, until, layers):
     def read(weights, positions, images):
-        outputs = Classifier(plan).apply(
-            {"params": weights}, mini.preprocess(images), until=until
-        )
+        outputs = Classifier(plan).apply({"params": weights}, mini.preprocess(images), until=until)
         columns = []
         for place, layer in enumerate(layers):
             values = outputs[layer]
@@ -258,14 +256,14 @@ def starting_codes(model, kind, count, seed):
         return np.asarray(jax.random.normal(key, (count, model.starts.shape[1])))
     noise = jax.random.uniform(key, (count, model.resolution, model.resolution, 3))
     apply = jax.jit(Classifier(model.plan).apply, static_argnames="until")
-    return np.asarray(apply({"params": model.weights}, mini.preprocess(noise), until=ENCODER)[ENCODER])
+    return np.asarray(
+        apply({"params": model.weights}, mini.preprocess(noise), until=ENCODER)[ENCODER]
+    )
 
 
 def raw_activations(model, units, codes, batch=50):
     """Activations `[n, P]` of the generator's pictures before clipping and rounding."""
     bare = networks(model, units)
     run_batch = jax.jit(lambda net, codes: net.read(net.generate(codes))[1])
-    parts = [
-        np.asarray(run_batch(bare, codes[i : i + batch])) for i in range(0, len(codes), batch)
-    ]
+    parts = [np.asarray(run_batch(bare, codes[i : i + batch])) for i in range(0, len(codes), batch)]
     return np.concatenate(parts) if parts else np.zeros((0, len(units)), np.float32)

@@ -160,3 +160,22 @@ def test_dropout_acts_in_training_only(case):
     trained = network.apply(variables, images, train=True, rngs=rngs)
     np.testing.assert_array_equal(trained["pool2"], plain["pool2"])
     assert not np.allclose(trained["fc5"], plain["fc5"])
+
+
+def test_pools_take_what_comes_before_them():
+    """After a pool or the image, too, where no ReLU stands between."""
+    plan = (Pool("pool1"), Conv("conv2", 2, 1), Pool("pool2"), Pool("pool3"), Dense("fc4", 1))
+    images = -np.arange(1.0, 1 + 13 * 13 * 3, dtype=np.float32).reshape(1, 13, 13, 3)
+    weights = {
+        "conv2": {"kernel": -jnp.eye(3, 2)[None, None], "bias": jnp.zeros(2)},
+        "fc4": {"kernel": jnp.ones((2, 1)), "bias": jnp.zeros(1)},
+    }
+    outputs = Classifier(plan).apply({"params": weights}, images)
+    rows = np.arange(0, 12, 2)  # every window of falling values has its maximum first
+    np.testing.assert_array_equal(outputs["pool1"], images[:, rows][:, :, rows])
+    first = -images[:, rows][:, :, rows][..., :2]
+    np.testing.assert_array_equal(outputs["conv2"], first)
+    # Rising now: windows of 3 with stride 2, the last clipped, end at 2, 4, 5; then at the last.
+    ends = np.asarray([2, 4, 5])
+    np.testing.assert_array_equal(outputs["pool2"], first[:, ends][:, :, ends])
+    np.testing.assert_array_equal(outputs["pool3"], first[:, 5:, 5:])

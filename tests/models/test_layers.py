@@ -22,7 +22,7 @@ CONVOLUTIONS = [  # kernel, stride, padding, groups, height, width
     (5, 4, 0, 2, 15, 12),
     (5, 4, 2, 1, 11, 13),
 ]
-DECONVOLUTIONS = [(4, 2, 1), (3, 1, 1), (3, 1, 0), (3, 1, 2), (2, 1, 0), (1, 1, 0)]
+DECONVOLUTIONS = [(4, 2, 1), (3, 1, 1), (3, 1, 0), (2, 1, 0)]
 POOLS = [  # size, window, stride, outputs
     (2, 3, 2, 1),
     (3, 3, 2, 1),
@@ -225,7 +225,7 @@ def test_max_pooling_against_reduce_window(x64, size, window, stride):
 
 def test_tied_maxima_share_the_gradient(x64):
     """Nothing is lost to ties, nor to the border beyond the image."""
-    gradient = jax.grad(lambda x: layers.max_pool(x, 3, 2).sum())(jnp.ones((1, 6, 6, 1)))
+    gradient = jax.jit(jax.grad(lambda x: layers.max_pool(x, 3, 2).sum()))(jnp.ones((1, 6, 6, 1)))
     assert np.isfinite(gradient).all()
     assert gradient.sum() == pytest.approx(9.0, abs=1e-12)
 

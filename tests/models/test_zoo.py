@@ -448,8 +448,8 @@ def test_kinds_of_starting_codes_differ(model):
     gaussian = zoo.starting_codes(model, "gaussian", 200, 0)
     assert abs(gaussian.mean()) < 0.05
     assert abs(gaussian.std() - 1) < 0.05
-    noise = zoo.starting_codes(model, "noise", 4, 0)
+    noise = zoo.starting_codes(model, "noise", 5, 0)
     assert (noise >= 0).all()
     assert (noise > 0).any()
-    natural = zoo.starting_codes(model, "natural", 4, 0)
+    natural = zoo.starting_codes(model, "natural", 5, 0)
     assert not np.allclose(noise, natural)

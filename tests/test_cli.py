@@ -1,0 +1,246 @@
+"""The command as a person types it: what it writes, what it says, how it exits."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from inverse_set import cli, results
+from inverse_set.models import zoo
+
+UNIT = "fc8/monarch:p99:p99.9"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A small run: 24 samples from 6 seeds."""
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    code = cli.run(sampling(folder))
+    assert code == 0
+    return folder
+
+
+def sampling(folder, *more):
+    flags = [f"--constraint={UNIT}", "--num_samples=24", "--num_seeds=6", f"--out={folder}"]
+    return ["sample", *flags, *more]
+
+
+def refused(capsys, arguments, code, *words):
+    """The command fails with one line of what and one of what to do, and no traceback."""
+    assert cli.run(arguments) == code
+    said = capsys.readouterr().err
+    lines = [line for line in said.splitlines() if not line.startswith(("seeds:", "samples:"))]
+    assert len(lines) == 2, said
+    assert lines[0].startswith("inverse-set: ") and lines[1].startswith("  ")
+    assert "Traceback" not in said
+    for word in words:
+        assert word in said
+    return said
+
+
+def test_a_run_is_whole(finished):
+    names = {path.name for path in finished.iterdir()}
+    assert names == {*results.FILES, "run.json", "images"}
+    assert len(list((finished / "images").iterdir())) == 24
+    samples, record = results.load(finished)
+    assert samples.images.shape == (24, 32, 32, 3) and samples.images.dtype == np.uint8
+    assert record["status"] == "ok" and record["samples"] == 24
+    assert record["weights"] == zoo.load("mini").hashes
+    assert len(np.unique(samples.images.reshape(24, -1), axis=0)) == 24
+
+
+def test_pictures_lie_inside_by_the_stored_activations(finished):
+    samples, record = results.load(finished)
+    (constraint,) = record["constraints"]
+    low, high = constraint["low"], constraint["high"]
+    assert ((samples.activations >= low) & (samples.activations <= high)).all()
+    assert np.abs(samples.activations - samples.raw_activations).max() < 0.1 * (high - low)
+
+
+def test_verify_counts_every_picture(finished, capsys):
+    assert cli.run(["verify", str(finished)]) == 0
+    assert "24 of 24 pictures lie inside" in capsys.readouterr().out
+
+
+def test_verify_finds_a_changed_picture(finished, capsys):
+    path = finished / "images" / "00003.png"
+    before = path.read_bytes()
+    Image.new("RGB", (32, 32), "gray").save(path)
+    try:
+        assert cli.run(["verify", str(finished)]) == 3
+        said = capsys.readouterr()
+        assert "23 of 24 pictures lie inside" in said.out and "00003.png" in said.err
+    finally:
+        path.write_bytes(before)
+
+
+def test_verify_wants_every_picture_and_a_finished_run(finished, tmp_path, capsys):
+    path = finished / "images" / "00005.png"
+    before = path.read_bytes()
+    path.unlink()
+    refused(capsys, ["verify", str(finished)], 2, "00005.png")
+    path.write_bytes(before[: len(before) // 2])
+    refused(capsys, ["verify", str(finished)], 2, "00005.png")
+    path.write_bytes(before)
+    refused(capsys, ["verify", str(tmp_path)], 2, "run.json")
+    refused(capsys, ["verify"], 2)
+
+
+def test_the_same_seed_gives_the_same_bytes(finished, tmp_path):
+    assert cli.run(sampling(tmp_path / "again")) == 0
+    assert cli.run(sampling(tmp_path / "other", "--seed=1")) == 0
+    first = (finished / "samples.npz").read_bytes()
+    assert (tmp_path / "again" / "samples.npz").read_bytes() == first
+    assert (tmp_path / "other" / "samples.npz").read_bytes() != first
+
+
+def test_an_existing_run_is_not_touched(finished, capsys):
+    before = (finished / "run.json").read_bytes()
+    refused(capsys, sampling(finished), 2, "--overwrite")
+    assert (finished / "run.json").read_bytes() == before
+
+
+def test_an_intersection_across_layers(tmp_path, capsys):
+    second = "--constraint=conv5/7@3,4:p50:p99.9"
+    assert cli.run(sampling(tmp_path / "both", second, "--num_samples=12")) == 0
+    samples, record = results.load(tmp_path / "both")
+    assert samples.activations.shape == (12, 2)
+    assert record["constraints"][1]["name"] == "conv5/7@3,4"
+
+
+@pytest.mark.parametrize("more", [["--method=joint"], ["--rule=paper", "--step=0.01"]])
+def test_other_ways_to_sample(tmp_path, more):
+    folder = tmp_path / "run"
+    flags = ["--num_samples=6", "--num_seeds=3", "--seed_steps=300"]
+    code = cli.run(sampling(folder, *more, *flags))
+    assert code in (0, 3)
+    assert cli.run(["verify", str(folder)]) == 0
+
+
+def test_an_unreachable_interval(tmp_path, capsys):
+    flags = ["sample", "--constraint=fc8/monarch:900:901", f"--out={tmp_path / 'x'}"]
+    said = refused(capsys, [*flags, "--seed_steps=20"], 3, "reached", "900")
+    assert "nearest" in said
+    samples, record = results.load(tmp_path / "x")
+    assert len(samples.images) == 0 and record["status"] == "infeasible"
+
+
+BAD = [
+    (["--model=vgg"], "unknown model 'vgg'"),
+    (["--constraint=fc9/0:1:2"], "no layer 'fc9'"),
+    (["--constraint=fc8/monarc:1:2"], "did you mean monarch"),
+    (["--constraint=fc8/4000:1:2"], "no unit 4000"),
+    (["--constraint=fc8/monarch:5:5"], "not below"),
+    (["--constraint=fc8/monarch:p5:p101"], "out of range"),
+    (["--constraint=fc8/monarch"], "not a constraint"),
+    (["--num_samples=5"], "fewer than the 6 seeds"),
+    (["--num_samples=many"], "num_samples"),
+    (["--num_seeds=0"], "num_seeds"),
+    (["--rule=both"], "rule"),
+    (["--ruel=paper"], "--rule"),
+    (["stray"], "unexpected argument"),
+]
+
+
+@pytest.mark.parametrize(("more", "word"), BAD, ids=[word for _, word in BAD])
+def test_bad_input(tmp_path, capsys, more, word):
+    refused(capsys, sampling(tmp_path / "x", *more), 2, word)
+    assert not (tmp_path / "x").exists()
+
+
+def test_nothing_asked(tmp_path, capsys):
+    refused(capsys, ["sample", f"--out={tmp_path / 'x'}"], 2, "--constraint")
+    refused(capsys, ["sample", f"--constraint={UNIT}"], 2, "--out")
+    refused(capsys, ["smaple"], 2, "unknown command", "sample")
+    assert cli.run([]) == 2
+    assert "usage" in capsys.readouterr().out
+    assert cli.run(["--help"]) == 0
+    assert cli.run(["sample", "--help"]) == 0
+    assert "--constraint" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated"])
+def test_weights_that_are_not_there(tmp_path, capsys, monkeypatch, damage):
+    if damage == "truncated":
+        for path in zoo.files("mini"):
+            (tmp_path / path.name).write_bytes(path.read_bytes()[:-1000])
+    monkeypatch.setattr(zoo, "FOLDER", tmp_path)
+    zoo.load.cache_clear()
+    try:
+        refused(capsys, sampling(tmp_path / "x"), 4, "mini_classifier.safetensors")
+    finally:
+        monkeypatch.undo()
+        zoo.load.cache_clear()
+
+
+def test_no_space_left(tmp_path, capsys, monkeypatch):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    refused(capsys, sampling(tmp_path / "x"), 2, "space")
+    assert not (tmp_path / "x" / "run.json").exists()
+
+
+def test_units_lists_names_and_percentiles(capsys):
+    assert cli.run(["units"]) == 0
+    said = capsys.readouterr().out
+    assert "monarch" in said and "p99.9" in said
+    assert cli.run(["units", "--layer=conv5"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) > 128
+    refused(capsys, ["units", "--layer=fc9"], 2, "fc9")
+
+
+def test_models_says_what_is_here(capsys):
+    assert cli.run(["models"]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if "mini" in line)
+    assert line.rstrip().endswith("yes")
+
+
+def test_a_killed_run_says_interrupted_and_keeps_what_it_has(tmp_path):
+    """SIGTERM while sampling, from outside, as a cluster would."""
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "inverse_set", *sampling(folder, "--num_samples=5000")]
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if line.startswith("samples:"):
+            process.send_signal(signal.SIGTERM)
+            break
+    said += process.stderr.readlines()
+    assert process.wait(60) == 75, "".join(said)
+    samples, record = results.load(folder)
+    assert record["status"] == "interrupted"
+    assert 6 < len(samples.images) < 5000
+    assert cli.run(["verify", str(folder)]) == 0
+
+
+def test_a_run_killed_outright_leaves_nothing_that_looks_whole(tmp_path, capsys):
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "inverse_set", *sampling(folder)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    while not folder.exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    refused(capsys, ["verify", str(folder)], 2, "run.json")
+
+
+def test_run_json_is_plain_json(finished):
+    def refuse(constant):
+        raise ValueError(constant)
+
+    text = (finished / "run.json").read_text()
+    record = json.loads(text, parse_constant=refuse)
+    assert record["command"][0] == "inverse-set"
+    assert set(record["versions"]) >= {"jax", "python", "numpy"}

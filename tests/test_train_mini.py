@@ -1,0 +1,119 @@
+"""The training script from pictures to weight files, in its smallest configuration."""
+
+import io
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments import tiny_imagenet
+from inverse_set.models import zoo
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """The original folder layout: three classes of one colour each, with noise."""
+    folder = tmp_path_factory.mktemp("tiny")
+    rng = np.random.default_rng(0)
+    wnids = ["n01", "n02", "n03"]
+    (folder / "wnids.txt").write_text("\n".join(wnids))
+    (folder / "words.txt").write_text("n01\tred\nn02\tgreen, emerald\nn03\tblue\n")
+    (folder / "val" / "images").mkdir(parents=True)
+    rows = []
+    for number, wnid in enumerate(wnids):
+        place = folder / "train" / wnid / "images"
+        place.mkdir(parents=True)
+        for index in range(24):
+            array = rng.integers(0, 60, (64, 64, 3), np.uint8)
+            array[:, :, number] += 150
+            if index < 16:
+                Image.fromarray(array).save(place / f"{index:02d}.JPEG")
+            else:
+                name = f"{wnid}_{index}.JPEG"
+                Image.fromarray(array).save(folder / "val" / "images" / name)
+                rows.append(f"{name}\t{wnid}\t0\t0\t62\t62")
+    (folder / "val" / "val_annotations.txt").write_text("\n".join(rows))
+    return folder
+
+
+def command(folder, out, stage, steps=20):
+    flags = [f"--stage={stage}", f"--data={folder}", f"--out={out}", f"--steps={steps}"]
+    flags += ["--classes=3", "--width=4", "--batch=16", "--log_every=5", "--checkpoint_every=10"]
+    return [sys.executable, "-u", "-m", "experiments.train_mini", *flags]
+
+
+def train(folder, out, stage):
+    done = subprocess.run(command(folder, out, stage), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def trained(pictures, tmp_path_factory):
+    out = tmp_path_factory.mktemp("trained")
+    said = [train(pictures, out, stage) for stage in ("classifier", "generator", "export")]
+    return out, said
+
+
+def test_all_three_stages_end_in_a_model_that_loads(trained, monkeypatch):
+    out, said = trained
+    assert "loss" in said[0] and "valid_agreement" in said[1] and "top-1" in said[2]
+    monkeypatch.setattr(zoo, "FOLDER", out)
+    zoo.load.cache_clear()
+    model = zoo.load("mini")
+    zoo.load.cache_clear()
+    assert model.labels == ("red", "green, emerald", "blue")
+    assert (np.diff(model.natural["fc8"], axis=0) >= 0).all()
+    assert model.starts.shape[1] == model.codes.upper.shape[0]
+
+
+def test_an_interrupted_training_repeats_itself(pictures, trained, tmp_path):
+    """Killed after its first checkpoint and started again, it ends with the same bytes."""
+    out, _ = trained
+    process = subprocess.Popen(
+        command(pictures, tmp_path, "classifier"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    for line in process.stdout:
+        if "valid" in line:
+            process.kill()
+            break
+    process.stdout.close()
+    process.wait()
+    said = train(pictures, tmp_path, "classifier")
+    assert "step     20" in said and "step      5" not in said
+    whole = (out / "classifier.msgpack").read_bytes()
+    assert (tmp_path / "classifier.msgpack").read_bytes() == whole
+
+
+def test_shards_and_folders_hold_the_same_pictures(pictures, tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    images, labels = tiny_imagenet.load(pictures, "train", [0, 2])
+    assert images.shape == (32, 64, 64, 3) and labels.tolist() == [0] * 16 + [1] * 16
+    records = []
+    for image in images:
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, "PNG")
+        records.append({"bytes": buffer.getvalue(), "path": None})
+    table = pyarrow.table({"image": records, "label": [0] * 16 + [2] * 16})
+    pyarrow.parquet.write_table(table, tmp_path / "train-00000-of-00001.parquet")
+    again, numbers = tiny_imagenet.load(tmp_path, "train", [0, 2])
+    np.testing.assert_array_equal(again, images)
+    np.testing.assert_array_equal(numbers, labels)
+
+
+def test_the_real_shards(request):
+    folder = request.config.getoption("--data")
+    if not folder or not pathlib.Path(folder).exists():
+        pytest.skip("no folder of Tiny ImageNet given (--data)")
+    images, labels = tiny_imagenet.load(folder, "valid", [44, 188])
+    assert images.shape == (50, 64, 64, 3)
+    assert np.bincount(labels).tolist() == [25, 25]
+    assert "monarch" in tiny_imagenet.class_names(folder)[44][1]
