@@ -17,7 +17,7 @@ STARTS = 200  # codes of valid pictures that ship as natural starting points
 
 
 def export(settings, valid_data, out):
-    """Writes mini_classifier.safetensors and mini_generator.safetensors to `out`; prints figures."""
+    """Writes the two safetensors files of the package to `out`; prints what was measured."""
     resolution = settings["resolution"]
     network, classifier = mini_generator.frozen_classifier(settings, out)
     classifier = jax.tree.map(half, classifier)

@@ -20,7 +20,7 @@ def class_names(folder):
 
 
 def load(folder, split, classes):
-    """uint8 images `[N, 64, 64, 3]` and labels `[N]`, the position of each picture's class in `classes`.
+    """uint8 images `[N, 64, 64, 3]` and labels `[N]`: each picture's place in `classes`.
 
     split: "train" or "valid".  classes: list of label numbers to keep.
     """

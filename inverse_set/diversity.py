@@ -71,7 +71,7 @@ def separable_pair_terms(points, count, mean, past):
 
 
 def points_of(distance, codes, observation):
-    """What "distance" is taken between, `[K, F]`: encodings (eq. 6), pixels (eq. 5), codes (eq. 14).
+    """What "distance" is taken between, `[K, F]`: encodings (6), pixels (eq. 5), codes (eq. 14).
 
     "none" (eq. 15) returns points without dimensions, whose pair sum is zero.
     """

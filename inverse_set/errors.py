@@ -1,4 +1,4 @@
-"""What a person did that cannot work: one line of what is wrong, one of what to do, an exit code."""
+"""What a person did that cannot work: what is wrong, what to do, and an exit code."""
 
 INTERNAL, USAGE, PARTIAL, WEIGHTS, INTERRUPTED = 1, 2, 3, 4, 75
 

@@ -174,7 +174,7 @@ def _check(settings, start, num_samples):
         raise ValueError(f"expected at least as many samples as the {start.shape[0]} seeds")
     if settings.method == "joint" and start.shape[0] != num_samples:
         raise ValueError(
-            f"the joint method needs a starting code a sample: expected {num_samples}, got {start.shape[0]}"
+            f"joint sampling needs a start a sample: expected {num_samples}, got {start.shape[0]}"
         )
 
 

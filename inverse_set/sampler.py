@@ -1,10 +1,10 @@
-"""Walking inside the feasible region: one gradient step of eq. 11 for K new samples (sec. 3.3, 3.4).
+"""Walking inside the feasible region: a gradient step of eq. 11 for K new samples (sec. 3.3).
 
 `init` from the seeds, then `advance`: a compiled loop of steps with lambda* and mu* fixed.
 """
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -62,7 +62,7 @@ class Samples(NamedTuple):
 
 
 def init(walk, codes, observation, multipliers, penalty, inside):
-    """The state at the seeds: codes `[K, D]`, their observation, lambda*, mu*, and which are inside."""
+    """The state at the seeds `[K, D]`: their observation, lambda*, mu*, and which are inside."""
     points = diversity.points_of(walk.distance, codes, observation)
     return WalkState(codes, diversity.moments(points, inside), multipliers, penalty, jnp.int32(0))
 

@@ -1,7 +1,7 @@
 """K codes brought into the interval, kept apart: coordinate descent of eq. 9 (sec. 3.4).
 
-`init`, then `advance` until the status is no longer RUNNING.  All of it runs on the device, stop test
-included; cutting a run into pieces does not change a bit of it.  With all n codes at once and
+`init`, then `advance` until the status is no longer RUNNING.  All of it runs on the device, stop
+test included; cutting a run into pieces does not change a bit of it.  With all n codes at once and
 `stop="plateau"` the same descent is eq. 16.
 """
 

@@ -26,7 +26,7 @@ def on_the_circle():
 
 
 def test_the_arcs_are_covered(on_the_circle):
-    """Both arcs, and on each from one end nearly to the other (closed form: arccos .8 .. arccos .5)."""
+    """Both arcs, each from arccos .8 nearly to arccos .5."""
     first, second = on_the_circle.images.T
     assert on_the_circle.status == Status.OK
     assert ((first >= 0.5) & (first <= 0.8)).all()
@@ -132,7 +132,7 @@ def test_a_run_can_be_stopped_and_keeps_what_it_has():
     [{"rule": "both"}, {"method": "all"}, {"distance": "pixels"}, {"memory": "x"}, {"stop": "x"}],
 )
 def test_settings_that_do_not_exist(change):
-    with pytest.raises(ValueError, match="expected .* among"):
+    with pytest.raises(ValueError, match=r"expected .* among"):
         run.sample(
             toys.CIRCLE,
             [Constraint("cos", 0.5, 0.8)],
@@ -149,7 +149,7 @@ def test_shapes_that_cannot_work():
         (np.ones((5, 1)), 4, run.Settings()),
         (np.ones((3, 1)), 4, run.Settings(method="joint")),
     ):
-        with pytest.raises(ValueError, match="expected|needs"):
+        with pytest.raises(ValueError, match=r"expected|needs"):
             run.sample(toys.CIRCLE, asked, start, count, settings)
 
 

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 def reporting():
     """Yields a progress callback for `run.sample`.
 
-    SIGINT or SIGTERM makes it return True once: the run ends at the next chunk and keeps what it has.
+    SIGINT or SIGTERM makes it return True: the run ends at the next chunk and keeps what it has.
     A second SIGINT interrupts at once.
     """
     asked = []

@@ -1,4 +1,4 @@
-"""`inverse-set verify`: recomputes every saved picture's activation and says how many lie inside."""
+"""`inverse-set verify`: recomputes each saved picture's activation; how many lie inside?"""
 
 import sys
 

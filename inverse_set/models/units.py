@@ -112,7 +112,7 @@ def _bound(model, unit, text, whole):
 
 
 def natural_percentile(model, unit, percentile, whole=None):
-    """The unit's activation at a percentile of natural pictures, interpolated between known ones."""
+    """The unit's activation at a percentile of natural pictures, interpolated linearly."""
     if unit.layer not in model.natural:
         raise UserError(
             f"{model.name} knows no natural activations of {unit.layer}",

@@ -241,7 +241,7 @@ def measure(model, images, units, batch=50):
 def starting_codes(model, kind, count, seed):
     """`[count, D]` codes to start from.
 
-    kind: "natural", codes of real pictures, drawn at random; "noise", uniform random pictures passed
+    kind: "natural", codes of real pictures, drawn at random; "noise", uniform random pictures
     through E, as sec. 3.4 has it (nearly one code); "gaussian", N(0, 1) before the box.
     """
     key = jax.random.key(seed)
