@@ -1,8 +1,8 @@
 """The layers of the Caffe family, in forms that stay fast inside compiled loops.
 
 XLA:CPU canonicalises convolutions in the entry computation only, so the input gradient that
-autodiff writes (kernel layout `01oi`) runs 2 to 12 times slower inside a `while_loop`.  The
-gradient is therefore written out here with the flipped kernel as HWIO.  Images are NHWC, kernels HWIO.
+autodiff writes (kernel layout `01oi`) runs 2 to 12 times slower inside a `while_loop`.  It is
+therefore written out here with the flipped kernel as HWIO.  Images are NHWC, kernels HWIO.
 """
 
 from functools import partial
