@@ -24,12 +24,12 @@ from inverse_set.models import layers, mini
 from inverse_set.models.classifier import Classifier, fold_batch_norm
 from inverse_set.models.generator import Generator
 
-FEATURES = {"pool2": 0.5, "relu4": 0.5, "relu6": 0.5}  # layer -> weight of its relative error
-PIXELS = 1.0
+FEATURES = {"pool2": 0.25, "relu4": 0.5, "relu6": 0.5}  # layer -> weight of its relative error
+PIXELS = 2.0
 ADVERSARIAL_SHARE = 0.6  # of the reconstruction's gradient norm
-CRITIC_EVERY = 2  # steps between updates of the discriminator, which learns faster
+CRITIC_EVERY = 1  # steps between updates of the discriminator
 PENALTY_EVERY = 16  # steps between its gradient penalties (R1) on real pictures
-PENALTY = 0.01
+PENALTY = 0.001
 
 
 class Discriminator(nn.Module):
@@ -119,7 +119,7 @@ def train(settings, schedule, train_data, valid_data, out):
     code_scale = float(np.sqrt((features["relu6"][sample].astype(np.float32) ** 2).mean()))
     rate = optax.cosine_onecycle_schedule(steps, schedule["learning_rate"], pct_start=0.05)
     optimiser = optax.adam(rate, b1=0.5, b2=0.99)
-    critic_optimiser = optax.adam(lambda step: 0.3 * rate(step), b1=0.5, b2=0.99)
+    critic_optimiser = optax.adam(lambda step: 0.5 * rate(step), b1=0.5, b2=0.99)
     root = jax.random.key(settings["seed"] + 1)
     mixed = batch // 4
 

@@ -36,7 +36,8 @@ def _define_model(values):
 
 
 def _define_sample(values):
-    from inverse_set import constraints, diversity, run, sampler
+    from inverse_set import constraints, diversity, run, sampler, seeds
+    from inverse_set.models.zoo import STARTS
 
     _define_model(values)
     flags.DEFINE_multi_string(
@@ -57,14 +58,14 @@ def _define_sample(values):
         ("method", run.METHODS, "seeds then steps, or all codes together (eq. 16)"),
         ("distance", diversity.DISTANCES, "what is kept apart: eq. 6, 5, 14 or 15"),
         ("memory", sampler.MEMORIES, "whether C0 is replaced (paper) or accumulates"),
-        ("stop", seeds_stops(), "seeds end when all are inside, or at a plateau of diversity"),
+        ("stop", seeds.STOPS, "seeds end when all are inside, or at a plateau of diversity"),
     )
     for name, allowed, text in choices:
         flags.DEFINE_enum(name, getattr(defaults, name), allowed, text, flag_values=values)
     flags.DEFINE_enum(
         "start",
         "natural",
-        ("natural", "noise", "gaussian"),
+        STARTS,
         "codes of real pictures, of noise pictures (the paper), or N(0, 1)",
         flag_values=values,
     )
@@ -75,12 +76,6 @@ def _define_sample(values):
     flags.DEFINE_boolean(
         "natural_codes", True, "hold codes to the natural range of E", flag_values=values
     )
-
-
-def seeds_stops():
-    from inverse_set import seeds
-
-    return seeds.STOPS
 
 
 def _define_units(values):

@@ -41,7 +41,7 @@ def parse_unit(model, text):
             f"{model.name} has no layer {layer!r}",
             _suggest(layer, model.shapes, "its layers are " + ", ".join(model.shapes)),
         )
-    name, at, place = rest.partition("@")
+    name, at, place = (part.strip() for part in rest.partition("@"))
     shape = model.shapes[layer]
     channel = _channel(model, layer, name.strip(), shape[-1])
     if len(shape) == 1:
@@ -56,8 +56,9 @@ def parse_unit(model, text):
 
 def _channel(model, layer, name, count):
     if name.isdecimal():
-        if int(name) < count:
-            return int(name)
+        index = int(name[:9]) if len(name) < 10 else count
+        if index < count:
+            return index
         raise UserError(
             f"{layer} has no unit {name}", f"its units are 0 to {count - 1} (`inverse-set units`)"
         )

@@ -1,6 +1,7 @@
 """The models by name: their networks, weights, labels and natural activations."""
 
 import functools
+import hashlib
 import json
 import pathlib
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from inverse_set.models.classifier import Classifier, relu_name
 from inverse_set.models.generator import Generator
 
 FOLDER = pathlib.Path(__file__).parent / "weights"
+STARTS = ("natural", "noise", "gaussian")
 ENCODER = "relu6"  # E: the code is fc6 after its ReLU
 NAMES = {"mini": "the bundled pair: needs nothing"}
 
@@ -75,33 +77,46 @@ def load(name="mini"):
             f"choose among: {', '.join(NAMES)} (`inverse-set models` describes them)",
         )
     parts = [_read(path) for path in files(name)]
-    (tensors, record, _), (generator_tensors, _, _) = parts
     try:
-        return _assemble(name, tensors, record, generator_tensors, parts)
-    except (KeyError, ValueError) as error:
+        return _assemble(name, *parts)
+    except (KeyError, ValueError, TypeError, ArithmeticError) as error:
         raise errors.UserError(
-            f"the weight files of {name} do not fit together: {error}",
+            f"the weight files of {name} do not fit together: {' '.join(str(error).split())}",
             "reinstall the package: its weight files are damaged",
             errors.WEIGHTS,
         ) from error
 
 
-def _assemble(name, tensors, record, generator_tensors, parts):
-    plan = mini.classifier_plan(len(record["labels"]), record["resolution"], record["width"])
-    generator_plan = mini.generator_plan(record["resolution"], record["width"])
-    weights, generator_weights = _tree(tensors), _tree(generator_tensors)
-    image = jax.ShapeDtypeStruct((1, record["resolution"], record["resolution"], 3), jnp.float32)
-    code = jax.ShapeDtypeStruct((1, len(tensors["codes/upper"])), jnp.float32)
+class WeightFile(NamedTuple):
+    """One safetensors file: float32 tensors, the record in its header, its SHA-256."""
+
+    name: str
+    tensors: dict
+    record: dict
+    digest: str
+
+
+def _assemble(name, classifier, generator):
+    tensors, record = classifier.tensors, classifier.record
+    resolution, width = record["resolution"], record["width"]
+    plan = mini.classifier_plan(len(record["labels"]), resolution, width)
+    generator_plan = mini.generator_plan(resolution, width)
+    weights, generator_weights = _tree(tensors), _tree(generator.tensors)
+    quantiles = np.asarray(record["quantiles"], float)
+    image = jax.ShapeDtypeStruct((1, resolution, resolution, 3), jnp.float32)
     _check_shapes(Classifier(plan), image, weights)
-    _check_shapes(Generator(generator_plan), code, generator_weights)
-    shapes = jax.eval_shape(Classifier(plan).apply, {"params": weights}, image)
-    layers = [layer.name for layer in plan]
-    codes = run.Natural(
-        lower=np.zeros_like(tensors["codes/upper"]),
-        upper=tensors["codes/upper"],
-        code_square=record["code_square"],
-        feature_square=record["code_square"],
+    outputs = jax.eval_shape(Classifier(plan).apply, {"params": weights}, image)
+    shapes = {layer.name: outputs[layer.name].shape[1:] for layer in plan}
+    code = outputs[ENCODER].shape[1:]
+    expected = {f"natural/{layer}": (*quantiles.shape, *shapes[layer]) for layer in shapes}
+    expected |= {"codes/upper": code, "codes/starts": (len(tensors["codes/starts"]), *code)}
+    for key, want in expected.items():
+        if key in tensors and tensors[key].shape != want:
+            raise ValueError(f"expected {key} {want}, file has {tensors[key].shape}")
+    _check_shapes(
+        Generator(generator_plan), jax.ShapeDtypeStruct((1, *code), jnp.float32), generator_weights
     )
+    square = float(record["code_square"])
     return Model(
         name,
         plan,
@@ -109,21 +124,24 @@ def _assemble(name, tensors, record, generator_tensors, parts):
         weights,
         generator_weights,
         tuple(record["labels"]),
-        record["resolution"],
-        {layer: shapes[layer].shape[1:] for layer in layers},
-        np.asarray(record["quantiles"]),
-        {layer: tensors[f"natural/{layer}"] for layer in layers if f"natural/{layer}" in tensors},
-        codes,
+        resolution,
+        shapes,
+        quantiles,
+        {layer: tensors[f"natural/{layer}"] for layer in shapes if f"natural/{layer}" in tensors},
+        run.Natural(
+            lower=np.zeros_like(tensors["codes/upper"]),
+            upper=tensors["codes/upper"],
+            code_square=square,
+            feature_square=square,
+        ),
         tensors["codes/starts"],
-        {path.name: digest for path, (_, _, digest) in zip(files(name), parts, strict=True)},
+        {part.name: part.digest for part in (classifier, generator)},
         record,
     )
 
 
 def _read(path):
-    """Tensors in float32, the record in the header, and the file's SHA-256."""
-    import hashlib
-
+    """`WeightFile`; UserError for one that is missing, broken or not finite."""
     try:
         data = path.read_bytes()
         tensors = safetensors.numpy.load(data)
@@ -149,7 +167,7 @@ def _read(path):
                 "reinstall the package: the file is damaged",
                 errors.WEIGHTS,
             )
-    return tensors, record, hashlib.sha256(data).hexdigest()
+    return WeightFile(path.name, tensors, record, hashlib.sha256(data).hexdigest())
 
 
 def _tree(tensors):
@@ -199,7 +217,8 @@ def _read_units(plan, until, layers):
 
 def quantise(images):
     """Images in [0, 1] as an 8-bit file keeps them."""
-    return jnp.round(jnp.clip(images, 0.0, 1.0) * 255.0) / 255.0
+    levels = jnp.round(jnp.clip(images, 0.0, 1.0) * 255.0)
+    return levels * np.float32(257 / 65536) + levels * np.float32(1 / 255 - 257 / 65536)
 
 
 def networks(model, units):
@@ -239,7 +258,7 @@ def measure(model, images, units, batch=50):
 
 
 def starting_codes(model, kind, count, seed):
-    """`[count, D]` codes to start from.
+    """`[count, D]` codes to start from; count >= 1.
 
     kind: "natural", codes of real pictures, drawn at random; "noise", uniform random pictures
     through E, as sec. 3.4 has it (nearly one code); "gaussian", N(0, 1) before the box.
@@ -247,23 +266,37 @@ def starting_codes(model, kind, count, seed):
     key = jax.random.key(seed)
     if kind == "natural":
         total = len(model.starts)
-        rounds = -(-count // total)
-        order = np.concatenate(
-            [jax.random.permutation(jax.random.fold_in(key, r), total) for r in range(rounds)]
-        )
+        rounds = [jax.random.fold_in(key, r) for r in range(-(-count // total))]
+        order = np.concatenate([jax.random.permutation(k, total) for k in rounds])
         return model.starts[order[:count]]
     if kind == "gaussian":
         return np.asarray(jax.random.normal(key, (count, model.starts.shape[1])))
+    if kind != "noise":
+        raise ValueError(f"expected a start among {', '.join(STARTS)}, got {kind!r}")
     noise = jax.random.uniform(key, (count, model.resolution, model.resolution, 3))
-    apply = jax.jit(Classifier(model.plan).apply, static_argnames="until")
-    return np.asarray(
-        apply({"params": model.weights}, mini.preprocess(noise), until=ENCODER)[ENCODER]
-    )
+    return np.asarray(_encode(model.plan)(model.weights, noise))
+
+
+@functools.cache
+def _encode(plan):
+    @jax.jit
+    def encode(weights, images):
+        images = mini.preprocess(images)
+        return Classifier(plan).apply({"params": weights}, images, until=ENCODER)[ENCODER]
+
+    return encode
+
+
+@jax.jit
+def _raw(networks, codes):
+    return networks.read(networks.generate(codes))[1]
 
 
 def raw_activations(model, units, codes, batch=50):
     """Activations `[n, P]` of the generator's pictures before clipping and rounding."""
-    bare = networks(model, units)
-    run_batch = jax.jit(lambda net, codes: net.read(net.generate(codes))[1])
-    parts = [np.asarray(run_batch(bare, codes[i : i + batch])) for i in range(0, len(codes), batch)]
-    return np.concatenate(parts) if parts else np.zeros((0, len(units)), np.float32)
+    if not len(codes):
+        return np.zeros((0, len(units)), np.float32)
+    bare, size = networks(model, units), min(batch, len(codes))
+    filled = np.concatenate([codes, np.repeat(codes[:1], -len(codes) % size, 0)])
+    parts = [_raw(bare, filled[i : i + size]) for i in range(0, len(codes), size)]
+    return np.concatenate(parts)[: len(codes)]

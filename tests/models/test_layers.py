@@ -185,7 +185,7 @@ def test_lhs_dilation_is_the_deconvolution(x64):
 
 @pytest.mark.parametrize("size, stride, padding", [(4, 2, 0), (4, 2, 2), (3, 2, 1), (4, 4, 1)])
 def test_other_deconvolutions_are_refused(size, stride, padding):
-    message = f"kernel {size}, stride {stride}, padding {padding}"
+    message = f"got {size}/{stride}/{padding}"
     with pytest.raises(ValueError, match=message):
         layers.deconv2d(jnp.ones((1, 2, 2, 1)), jnp.ones((size, size, 1, 1)), stride, padding)
 

@@ -217,7 +217,7 @@ def test_weights_that_are_no_numbers(folder, contents, name, key, value):
         (CLASSIFIER, "conv1/kernel", (3, 3, 1, 4), ("conv1.kernel", "3, 4)", "(3, 3, 1, 4)")),
         (CLASSIFIER, "conv2/bias", (1,), ("conv2.bias", "(12,)", "(1,)")),
         (GENERATOR, "deconv5/kernel", (4, 4, 16, 20), ("deconv5.kernel", "20, 16)", "16, 20)")),
-        (CLASSIFIER, "codes/upper", (127,), ("defc6.kernel", "(127, 128)", "(128, 128)")),
+        (CLASSIFIER, "codes/upper", (127,), ("codes/upper", "(127,)", "(128,)")),
         (CLASSIFIER, "codes/starts", (7, 127), ("codes/starts", "128", "127")),
         (CLASSIFIER, "codes/upper", (), ("codes/upper",)),
         (CLASSIFIER, "natural/fc8", (5, 2), ("natural/fc8", "(5, 3)", "(5, 2)")),

@@ -1,0 +1,32 @@
+"""What the README shows runs, and what it names exists."""
+
+import importlib
+import pathlib
+import re
+
+import pytest
+
+README = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=["model", "own networks"])
+def test_python_examples_run(block, capsys):
+    exec(compile(block, "README.md", "exec"), {})
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_the_table_names_functions_that_exist():
+    rows = re.findall(r"^\| .+ \| (.+) \|$", README.split("## Equation")[1], re.MULTILINE)
+    names = {name for row in rows for name in re.findall(r"`([a-z_]+(?:\.[a-z_]+)+)`", row)}
+    assert len(names) > 12
+    for name in sorted(names):
+        module, _, function = name.rpartition(".")
+        assert callable(getattr(importlib.import_module(f"inverse_set.{module}"), function)), name
+
+
+def test_pictures_shown_are_there():
+    shown = re.findall(r"!\[[^]]*\]\(([^)]+)\)", README)
+    assert shown
+    for path in shown:
+        assert (pathlib.Path(__file__).parent.parent / path).is_file(), path
