@@ -98,8 +98,9 @@ class WeightFile(NamedTuple):
 
 def _assemble(name, classifier, generator):
     tensors, record = classifier.tensors, classifier.record
+    labels = tuple(record["labels"])
     resolution, width = record["resolution"], record["width"]
-    plan = mini.classifier_plan(len(record["labels"]), resolution, width)
+    plan = mini.classifier_plan(len(labels), resolution, width)
     generator_plan = mini.generator_plan(resolution, width)
     weights, generator_weights = _tree(tensors), _tree(generator.tensors)
     quantiles = np.asarray(record["quantiles"], float)
@@ -123,7 +124,7 @@ def _assemble(name, classifier, generator):
         generator_plan,
         weights,
         generator_weights,
-        tuple(record["labels"]),
+        labels,
         resolution,
         shapes,
         quantiles,
