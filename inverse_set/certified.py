@@ -17,7 +17,7 @@ class Found(NamedTuple):
 
     samples: `results.SampleSet`, every picture of which lies inside.
     constraints: what was asked, one `Constraint` a column of the activations.
-    result: `run.Result`, how the sampling went.
+    result: `run.Result`, how the sampling went.  settings: those it really used.
     status: its status, after the certificate.
     dropped: samples the certificate turned down (0 unless the two arithmetics disagree).
     seconds: {phase: wall time}.
@@ -26,6 +26,7 @@ class Found(NamedTuple):
     samples: results.SampleSet
     constraints: tuple
     result: run.Result
+    settings: run.Settings
     status: Status
     dropped: int
     seconds: dict
@@ -53,11 +54,11 @@ def sample(
 
     model: from `load`.  asked: texts such as "fc8/monarch:p95:p99.9".
     settings: `run.Settings`.  start: see `zoo.starting_codes`.
-    natural_codes: hold codes to the range of E over natural pictures.
+    natural_codes: hold codes to the range of E over natural pictures (not under the paper rule).
     Returns `Found`.  Every picture's activation is recomputed in NumPy float64 from its 8 bits.
     """
     seconds, clock = {}, _Clock()
-    settings = run.Settings() if settings is None else settings
+    settings = run.resolve(run.Settings() if settings is None else settings)
     if settings.rule == "two_sided":
         settings = settings._replace(guard=max(settings.guard, GUARD))
     pairs = [units.parse_constraint(model, text) for text in asked]
@@ -94,7 +95,7 @@ def sample(
     if dropped and status not in (Status.NON_FINITE, Status.INTERRUPTED):
         status = Status.PARTIAL if keep.any() else Status.INFEASIBLE
     seconds["certificate"] = clock.lap()
-    return Found(samples, constraints, result, status, dropped, seconds)
+    return Found(samples, constraints, result, settings, status, dropped, seconds)
 
 
 class _Clock:
@@ -107,11 +108,10 @@ class _Clock:
         return passed
 
 
-def summary(found, rule="two_sided"):
+def summary(found):
     """What a person wants to see, as {label: text}."""
     features = found.samples.features
     n, size = features.shape
-    inside = int(accepted(found.samples.activations, found.constraints, rule).sum())
     distance = metrics.mean_pair_distance(features)
     nearest = metrics.nearest_neighbour_distance(features)
     result = found.result
@@ -119,7 +119,8 @@ def summary(found, rule="two_sided"):
         "status": found.status.sentence,
         "samples": f"{n} from {result.seeds_inside} seeds",
         "gradient steps": f"{result.seed_steps} to the seeds + {result.sample_steps} sampling",
-        "share inside": f"{inside} of {n}",
+        "starting codes": f"{result.start_distance:.4g} apart",
+        "share inside": f"{n} of {n + found.dropped} by the certificate",
         "mean pairwise distance": f"{distance:.4g} ({distance / size**0.5:.4g} per dimension)",
         "nearest-neighbour distance": f"{nearest:.4g} ({nearest / size**0.5:.4g} per dimension)",
         "seconds": ", ".join(f"{phase} {time:.1f}" for phase, time in found.seconds.items()),

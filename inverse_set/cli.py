@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 internal error; 2 wrong usage; 3 infeasible or partial; 4 
 weights; 75 interrupted, what was found is kept.
 """
 
+import difflib
 import sys
 import traceback
 
@@ -49,7 +50,7 @@ def _define_sample(values):
     )
     flags.DEFINE_integer("num_samples", 500, "pictures to sample", 1, flag_values=values)
     flags.DEFINE_integer("num_seeds", 10, "seeds, and samples a step", 1, flag_values=values)
-    flags.DEFINE_integer("seed", 0, "random seed", 0, flag_values=values)
+    flags.DEFINE_integer("seed", 0, "random seed", 0, 2**32 - 1, flag_values=values)
     flags.DEFINE_string("out", None, "folder to write", flag_values=values)
     flags.DEFINE_boolean("overwrite", False, "replace the run in --out", flag_values=values)
     defaults = run.Settings()
@@ -58,7 +59,11 @@ def _define_sample(values):
         ("method", run.METHODS, "seeds then steps, or all codes together (eq. 16)"),
         ("distance", diversity.DISTANCES, "what is kept apart: eq. 6, 5, 14 or 15"),
         ("memory", sampler.MEMORIES, "whether C0 is replaced (paper) or accumulates"),
-        ("stop", seeds.STOPS, "seeds end when all are inside, or at a plateau of diversity"),
+        (
+            "stop",
+            seeds.STOPS,
+            "when the descent ends: seeds inside, joint plateau",
+        ),
     )
     for name, allowed, text in choices:
         flags.DEFINE_enum(name, getattr(defaults, name), allowed, text, flag_values=values)
@@ -72,7 +77,13 @@ def _define_sample(values):
     flags.DEFINE_integer(
         "seed_steps", defaults.seed_steps, "gradient steps for the seeds", 1, flag_values=values
     )
-    flags.DEFINE_float("step", defaults.step, "length of a sampling step", 0.0, flag_values=values)
+    flags.DEFINE_float(
+        "step",
+        None,
+        "length of a sampling step as a share of the natural distance between codes (0.2); with "
+        "--rule=paper the factor beta of the plain gradient (0.001)",
+        flag_values=values,
+    )
     flags.DEFINE_boolean(
         "natural_codes", True, "hold codes to the natural range of E", flag_values=values
     )
@@ -133,12 +144,13 @@ def _parse(name, arguments):
     try:
         rest = values([name, *arguments])[1:]
     except flags.UnrecognizedFlagError as error:
-        near = f"did you mean --{error.suggestions[0]}? " if error.suggestions else ""
+        near = difflib.get_close_matches(error.flagname, list(values), 1)
+        hint = f"did you mean --{near[0]}? " if near else ""
         raise UserError(
             f"{name} has no flag --{error.flagname}",
-            f"{near}`inverse-set {name} --help` lists the flags",
+            f"{hint}`inverse-set {name} --help` lists the flags",
         ) from None
-    except flags.Error as error:
+    except (flags.Error, ValueError) as error:
         raise UserError(
             " ".join(str(error).split()), f"`inverse-set {name} --help` lists the flags"
         ) from None
@@ -155,7 +167,8 @@ def run(arguments):
         name = arguments[0]
         if name not in COMMANDS:
             raise UserError(f"unknown command {name!r}", f"the commands are {', '.join(COMMANDS)}")
-        values, rest = _parse(name, arguments[1:])
+        given = ["--help" if argument == "-h" else argument for argument in arguments[1:]]
+        values, rest = _parse(name, given)
         if values.help:
             print(f"flags of inverse-set {name}:{values.get_help()}")
             return 0

@@ -53,12 +53,6 @@ def pair_sum(points):
     return 2 * points.shape[0] * moments(points).scatter
 
 
-def cross_sum(points, past):
-    """Eq. 7, second term: sum_i sum_y |e_i - e_y|^2 to a fixed set given by its moments."""
-    to_mean = ((points - past.mean[None]) ** 2).sum()
-    return past.count * to_mean + points.shape[0] * past.scatter
-
-
 def separable_pair_terms(points, count, mean, past):
     """Eq. 7 split over samples, `[k]`: summed over all `count` of them it is eq. 7.
 

@@ -33,32 +33,52 @@ def update_penalty(penalty, growth, cap):
     return jnp.minimum(penalty * growth, cap)
 
 
-def gradient(networks, codes, multipliers, penalty, target, past, weight, distance, micro=None):
+def gradient(networks, codes, multipliers, penalty, target, past, weight, distance):
     """dL/dC at codes `[K, D]`, and the observation it was taken from.
 
-    past: `Moments` of C0 (eq. 7); `no_points` gives eq. 9.
-    weight: of the diversity term.
-    micro: codes at a time.  Two passes then, first the features alone, then one micro-batch's
-        gradient after another: exact, in memory that does not grow with K.  None: all at once.
-    Returns (gradient `[K, D]`, Observation of all K).
+    past: `Moments` of C0 (eq. 7); `no_points` gives eq. 9.  weight: of the diversity term.
+    Returns (gradient `[K, D]`, `Observation`).
     """
-    count = codes.shape[0]
 
-    def losses(codes, multipliers, mean):
+    def total(codes):
         observation = observe.observe(networks, codes)
         points = diversity.points_of(distance, codes, observation)
-        if mean is None:
-            mean = jax.lax.stop_gradient(points.mean(0))
-        spread = diversity.separable_pair_terms(points, count, mean, past)
+        mean = jax.lax.stop_gradient(points.mean(0))
+        spread = diversity.separable_pair_terms(points, codes.shape[0], mean, past)
         terms = constraint_terms(observation.activations, multipliers, penalty, target)
         return (terms - weight * spread).sum(), observation
 
-    slope = jax.grad(losses, has_aux=True)
-    if micro is None or micro >= count:
-        return slope(codes, multipliers, None)
+    return jax.grad(total, has_aux=True)(codes)
 
-    def features(codes):
+
+def batched_gradient(networks, codes, multipliers, penalty, target, weight, distance, micro):
+    """The gradient of eq. 9 at codes `[n, D]`, `micro` of them at a time.
+
+    Two passes: the mean of all points, which is all that samples share, then one micro-batch's
+    gradient after another.  Exact, in memory that does not grow with n.
+    Returns (gradient `[n, D]`, activations `[n, P]`, pair sum).
+    """
+    count = codes.shape[0]
+
+    def points(codes):
         return diversity.points_of(distance, codes, observe.observe(networks, codes))
 
-    mean = observe.map_batches(features, micro, codes).mean(0)
-    return observe.map_batches(lambda c, m: slope(c, m, mean), micro, codes, multipliers)
+    def measure(whole, batch):
+        codes, real = batch
+        return diversity.merge(whole, diversity.moments(points(codes), real)), None
+
+    batches = observe.cut(micro, codes, jnp.ones(count, bool))
+    size = jax.eval_shape(points, codes[:1]).shape[1]
+    nothing = diversity.no_points(size, codes.dtype)
+    whole, _ = jax.lax.scan(measure, nothing, batches)
+
+    def total(codes, multipliers):
+        observation = observe.observe(networks, codes)
+        own = diversity.points_of(distance, codes, observation)
+        spread = diversity.separable_pair_terms(own, count, whole.mean, nothing)
+        terms = constraint_terms(observation.activations, multipliers, penalty, target)
+        return (terms - weight * spread).sum(), observation.activations
+
+    slope = jax.grad(total, has_aux=True)
+    gradients, activations = observe.map_batches(slope, micro, codes, multipliers)
+    return gradients, activations, 2 * count * whole.scatter

@@ -27,20 +27,24 @@ def observe(networks, codes):
     return Observation(images, features, activations)
 
 
-def map_batches(function, size, *arrays):
-    """`function` of consecutive batches of `size` rows, one after the other; results stacked.
-
-    The last batch is padded with copies of the first row.  arrays: `[n, ...]`, n >= 1.
-    """
+def cut(size, *arrays):
+    """Arrays `[n, ...]` as batches `[ceil(n / size), size, ...]`, the last filled up with zeros."""
     n = arrays[0].shape[0]
     batches = -(-n // size)
 
-    def cut(array):
-        filler = jnp.broadcast_to(array[:1], (batches * size - n, *array.shape[1:]))
-        return jnp.concatenate([array, filler]).reshape(batches, size, *array.shape[1:])
+    def fold(array):
+        filler = jnp.zeros((batches * size - n, *array.shape[1:]), array.dtype)
+        array = jnp.concatenate([array, filler]) if filler.size else array
+        return array.reshape(batches, size, *array.shape[1:])
 
-    stacked = jax.lax.map(lambda batch: function(*batch), tuple(cut(array) for array in arrays))
-    return jax.tree.map(lambda a: a.reshape(batches * size, *a.shape[2:])[:n], stacked)
+    return tuple(fold(array) for array in arrays)
+
+
+def map_batches(function, size, *arrays):
+    """`function` of consecutive batches of `size` rows, one after the other; results `[n, ...]`."""
+    n = arrays[0].shape[0]
+    stacked = jax.lax.map(lambda batch: function(*batch), cut(size, *arrays))
+    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:n], stacked)
 
 
 def activations_of(networks, codes, micro=None):
@@ -49,6 +53,4 @@ def activations_of(networks, codes, micro=None):
     def run(codes):
         return observe(networks, codes).activations
 
-    if micro is None or micro >= codes.shape[0]:
-        return run(codes)
-    return map_batches(run, micro, codes)
+    return run(codes) if micro is None else map_batches(run, micro, codes)

@@ -20,15 +20,12 @@ class Walk(NamedTuple):
 
     distance: what is kept apart, one of `diversity.DISTANCES`.
     memory: C0 is "replace"d by the newest samples (the paper) or "accumulate"s all of them.
-    length: beta.  With backtracking the first trial's length in code space; else the factor of the
-        plain gradient.
     backtrack: halve each code's own step, at most `halvings` times, until its sample is inside.
     mean_pairs: scale the weight with the number of pairs, so that C0 does not raise it.
     """
 
     distance: str = "encoder"
     memory: str = "replace"
-    length: float = 1.0
     backtrack: bool = True
     halvings: int = 8
     mean_pairs: bool = True
@@ -38,6 +35,7 @@ class WalkState(NamedTuple):
     """What the next step needs.
 
     codes: `[K, D]`.  past: `Moments` of C0.  multipliers: `[K, P]` (lambda*).  penalty: mu*.
+    length: beta; the first trial's length in code space, or the factor of the plain gradient.
     step: int32, gradient steps taken.
     """
 
@@ -45,6 +43,7 @@ class WalkState(NamedTuple):
     past: diversity.Moments
     multipliers: jnp.ndarray
     penalty: jnp.ndarray
+    length: jnp.ndarray
     step: jnp.ndarray
 
 
@@ -52,7 +51,7 @@ class Samples(NamedTuple):
     """What one step found.
 
     codes: `[K, D]`.  observation: of them.  accepted: `[K]`, which are samples.
-    length: `[K]`, how far each code moved.
+    length: `[K]`, what was left of beta.
     """
 
     codes: jnp.ndarray
@@ -61,10 +60,12 @@ class Samples(NamedTuple):
     length: jnp.ndarray
 
 
-def init(walk, codes, observation, multipliers, penalty, inside):
-    """The state at the seeds `[K, D]`: their observation, lambda*, mu*, and which are inside."""
+def init(walk, codes, observation, multipliers, penalty, inside, length):
+    """The state at the seeds `[K, D]`: their observation, lambda*, mu*, who is inside, beta."""
     points = diversity.points_of(walk.distance, codes, observation)
-    return WalkState(codes, diversity.moments(points, inside), multipliers, penalty, jnp.int32(0))
+    past = diversity.moments(points, inside)
+    length = jnp.asarray(length, codes.dtype)
+    return WalkState(codes, past, multipliers, penalty, length, jnp.int32(0))
 
 
 @functools.partial(jax.jit, static_argnames=("walk", "capacity"))
@@ -98,7 +99,7 @@ def pair_weight(weight, count, past):
 
 def _step(state, problem, walk):
     count = state.codes.shape[0]
-    slope, _ = lagrangian.gradient(
+    slope, before = lagrangian.gradient(
         problem.networks,
         state.codes,
         state.multipliers,
@@ -109,13 +110,13 @@ def _step(state, problem, walk):
         walk.distance,
     )
     if walk.backtrack:
-        samples = _backtrack(state.codes, slope, problem, walk)
+        samples = _backtrack(state, slope, before.images, problem, walk)
     else:
-        codes = seeds.project(problem, state.codes - walk.length * slope)
+        codes = seeds.project(problem, state.codes - state.length * slope)
         observation = observe.observe(problem.networks, codes)
         accepted = constraints.inside(observation.activations, problem.target)
-        moved = jnp.linalg.norm(codes - state.codes, axis=-1)
-        samples = Samples(codes, observation, accepted, moved)
+        lengths = jnp.full(count, state.length, codes.dtype)
+        samples = Samples(codes, observation, accepted, lengths)
     points = diversity.points_of(walk.distance, samples.codes, samples.observation)
     new = diversity.moments(points, samples.accepted)
     if walk.memory == "accumulate":
@@ -125,16 +126,20 @@ def _step(state, problem, walk):
     return WalkState(samples.codes, past, state.multipliers, state.penalty, state.step + 1), samples
 
 
-def _backtrack(codes, slope, problem, walk):
-    """Each code's own longest step, of length, length / 2, ..., whose sample is inside."""
-    norm = jnp.linalg.norm(slope, axis=-1, keepdims=True)
-    direction = jnp.where(norm > 0, slope / jnp.where(norm > 0, norm, 1), 0)
+def _backtrack(state, slope, images, problem, walk):
+    """Each code's own longest step, of length, length / 2, ..., whose sample is inside and new.
+
+    images: of the codes before the step; a picture that has not changed is no sample.
+    """
+    codes = state.codes
+    direction = _direction(state.step, slope)
 
     def attempt(lengths):
         trial = seeds.project(problem, codes - lengths[:, None] * direction)
         observation = observe.observe(problem.networks, trial)
-        accepted = constraints.inside(observation.activations, problem.target)
-        return Samples(trial, observation, accepted, lengths)
+        inside = constraints.inside(observation.activations, problem.target)
+        changed = (observation.images != images).reshape(len(codes), -1).any(-1)
+        return Samples(trial, observation, inside & changed, lengths)
 
     def unsettled(carry):
         trials, samples = carry
@@ -145,10 +150,19 @@ def _backtrack(codes, slope, problem, walk):
         lengths = jnp.where(samples.accepted, samples.length, samples.length / 2)
         return trials + 1, attempt(lengths)
 
-    start = attempt(jnp.full(codes.shape[0], walk.length, codes.dtype))
+    start = attempt(jnp.full(len(codes), state.length, codes.dtype))
     _, samples = jax.lax.while_loop(unsettled, halve, (1, start))
     stay = ~samples.accepted[:, None]
     return samples._replace(
         codes=jnp.where(stay, codes, samples.codes),
         length=jnp.where(samples.accepted, samples.length, 0),
     )
+
+
+def _direction(step, slope):
+    """Unit vectors along the gradient `[K, D]`; where there is none, in a random direction."""
+    key = jax.random.fold_in(jax.random.key(0), step)
+    chance = jax.random.normal(key, slope.shape, slope.dtype)
+    length = jnp.linalg.norm(slope, axis=-1, keepdims=True)
+    slope = jnp.where(length > 0, slope, chance)
+    return slope / jnp.linalg.norm(slope, axis=-1, keepdims=True)

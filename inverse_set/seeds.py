@@ -22,12 +22,14 @@ class Problem(NamedTuple):
 
     networks: `Networks`.  target: `Target`.
     weight: of the sum over ordered pairs; 1 is the paper's.
+    unit: scalar, what the optimiser's updates are multiplied by.
     lower, upper: `[1, D]`, the box codes are projected to; None leaves them free.
     """
 
     networks: Any
     target: Any
     weight: Any
+    unit: Any = 1.0
     lower: Any = None
     upper: Any = None
 
@@ -59,12 +61,12 @@ class Descent(NamedTuple):
 class Best(NamedTuple):
     """The best codes seen: most inside, then most diverse.
 
-    codes: `[K, D]`.  observation: of them.  inside: `[K]`.  spread: their pair sum.
-    step: int32, when they were seen.
+    codes: `[K, D]`.  observation: of them, None in micro-batches, whose memory must not grow.
+    inside: `[K]`.  spread: their pair sum.  step: int32, when they were seen.
     """
 
     codes: jnp.ndarray
-    observation: Observation
+    observation: Observation | None
     inside: jnp.ndarray
     spread: jnp.ndarray
     step: jnp.ndarray
@@ -95,11 +97,11 @@ def init(problem, descent, codes):
     codes = project(problem, codes)
     shapes = jax.eval_shape(observe.observe, problem.networks, codes)
     blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    count, constrained = blank.activations.shape
+    count, constrained = shapes.activations.shape
     dtype = codes.dtype
     best = Best(
         codes,
-        blank,
+        blank if descent.micro is None else None,
         jnp.zeros(count, bool),
         jnp.asarray(-jnp.inf, dtype),
         jnp.int32(0),
@@ -129,7 +131,6 @@ def advance(state, problem, descent, until):
     """Steps until `until` gradient steps have been taken or the status is no longer RUNNING."""
 
     def running(state):
-        # A step beyond `until` looks at the last codes without moving them.
         return (state.status == Status.RUNNING) & (state.step < until)
 
     return jax.lax.while_loop(running, lambda state: _step(state, problem, descent), state)
@@ -141,27 +142,27 @@ def _step(state, problem, descent):
     A run of max_steps steps looks max_steps + 1 times: the last look moves nothing.
     """
     multipliers, penalty = _dual_update(state, problem, descent)
-    slope, observation = lagrangian.gradient(
-        problem.networks,
-        state.codes,
-        multipliers,
-        penalty,
-        problem.target,
-        _nothing_before(descent.distance, state),
-        problem.weight,
-        descent.distance,
-        descent.micro,
-    )
-    finite = (
-        jnp.isfinite(slope).all()
-        & jnp.isfinite(observation.activations).all()
-        & jnp.isfinite(observation.features).all()
-    )
-    best, nearest, gap = _remember(state, observation, finite, problem, descent)
-    status = _judge(state, observation, finite, best, problem, descent)
+    common = (problem.networks, state.codes, multipliers, penalty, problem.target)
+    if descent.micro is None:
+        nothing = diversity.no_points(_point_size(state, descent), state.codes.dtype)
+        slope, observation = lagrangian.gradient(*common, nothing, problem.weight, descent.distance)
+        activations = observation.activations
+        points = diversity.points_of(descent.distance, state.codes, observation)
+        spread = diversity.pair_sum(points).astype(state.codes.dtype)
+    else:
+        observation = None
+        slope, activations, spread = lagrangian.batched_gradient(
+            *common, problem.weight, descent.distance, descent.micro
+        )
+    inside = constraints.inside(activations, problem.target)
+    finite = jnp.isfinite(slope).all() & jnp.isfinite(activations).all() & jnp.isfinite(spread)
+    seen = Best(state.codes, observation, inside, spread, state.step)
+    best = _better(state.best, seen, finite)
+    nearest, gap = _nearer(state, activations, problem.target)
+    status = _judge(state.step, inside, finite, best, descent)
     updates, opt_state = descent.optimiser.update(slope, state.opt_state, state.codes)
     moved = SeedState(
-        project(problem, state.codes + updates),
+        project(problem, state.codes + problem.unit * updates),
         multipliers,
         penalty,
         opt_state,
@@ -194,46 +195,41 @@ def _dual_update(state, problem, descent):
     return jax.lax.cond(due, update, lambda: (state.multipliers, state.penalty))
 
 
-def _nothing_before(distance, state):
-    shape = jax.eval_shape(
-        lambda: diversity.points_of(distance, state.codes, state.best.observation)
+def _point_size(state, descent):
+    """Dimensions of what distance is taken between."""
+    points = jax.eval_shape(
+        lambda: diversity.points_of(descent.distance, state.codes, state.best.observation)
     )
-    return diversity.no_points(shape.shape[1], shape.dtype)
+    return points.shape[1]
 
 
-def _remember(state, observation, finite, problem, descent):
-    """Best codes and nearest activation, this look included."""
-    inside = constraints.inside(observation.activations, problem.target)
-    points = diversity.points_of(descent.distance, state.codes, observation)
-    spread = diversity.pair_sum(points).astype(state.codes.dtype)
-    seen = Best(state.codes, observation, inside, spread, state.step)
-    more = inside.sum() > state.best.inside.sum()
-    wider = spread > state.best.spread + 1e-3 * jnp.abs(state.best.spread)
-    first = jnp.isneginf(state.best.spread)
-    better = finite & (more | first | ((inside.sum() == state.best.inside.sum()) & wider))
-    best = jax.tree.map(lambda new, old: jnp.where(better, new, old), seen, state.best)
-    gaps = constraints.violations(observation.activations, problem.target)
+def _better(best, seen, finite):
+    """The better of two looks: more inside, or as many and at least a thousandth more spread."""
+    more = seen.inside.sum() > best.inside.sum()
+    as_many = seen.inside.sum() == best.inside.sum()
+    wider = seen.spread > best.spread + 1e-3 * jnp.abs(best.spread)
+    take = finite & (more | (as_many & wider) | jnp.isneginf(best.spread))
+    return jax.tree.map(lambda new, old: jnp.where(take, new, old), seen, best)
+
+
+def _nearer(state, activations, target):
+    """Activations `[P]` of the sample nearest to the target so far, and its gap."""
+    gaps = constraints.violations(activations, target)
     gaps = jnp.where(jnp.isfinite(gaps), gaps, jnp.inf)
     winner = gaps.argmin()
     nearer = gaps[winner] < state.gap
-    nearest = jnp.where(nearer, observation.activations[winner], state.nearest)
-    return best, nearest, jnp.where(nearer, gaps[winner], state.gap)
+    nearest = jnp.where(nearer, activations[winner], state.nearest)
+    return nearest, jnp.where(nearer, gaps[winner], state.gap)
 
 
-def _judge(state, observation, finite, best, problem, descent):
+def _judge(step, inside, finite, best, descent):
     """The status after this look."""
-    all_inside = constraints.inside(observation.activations, problem.target).all()
-    arrived = all_inside & (descent.stop == "inside")
-    settled = best.inside.all() & (state.step - best.step >= descent.patience)
-    spent = state.step >= descent.max_steps
-    ended = jnp.where(
-        best.inside.all(),
-        Status.BUDGET,
-        jnp.where(best.inside.any(), Status.PARTIAL, Status.INFEASIBLE),
-    )
-    return jnp.select(
-        [~finite, arrived, settled & (descent.stop == "plateau"), spent],
-        [jnp.int32(s) for s in (Status.NON_FINITE, Status.OK, Status.PLATEAU)]
-        + [ended.astype(jnp.int32)],
-        jnp.int32(Status.RUNNING),
-    )
+    arrived = inside.all() & (descent.stop == "inside")
+    settled = best.inside.all() & (step - best.step >= descent.patience)
+    spent = step >= descent.max_steps
+    short = jnp.where(best.inside.any(), int(Status.PARTIAL), int(Status.INFEASIBLE))
+    ended = jnp.where(best.inside.all(), int(Status.BUDGET), short)
+    conditions = [~finite, arrived, settled & (descent.stop == "plateau"), spent]
+    outcomes = [int(Status.NON_FINITE), int(Status.OK), int(Status.PLATEAU), ended]
+    outcomes = [jnp.asarray(outcome, jnp.int32) for outcome in outcomes]
+    return jnp.select(conditions, outcomes, jnp.int32(Status.RUNNING))

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from inverse_set import run
+from inverse_set import run, sampler, seeds
 from inverse_set.types import Constraint, Status, networks
 from tests import toys
 
@@ -58,7 +58,7 @@ def test_the_logistic_neuron_of_sec_3_1(rule):
     weights = jnp.asarray([[1.0, -2.0, 1.5, 0.5]])
     net = toys.neuron(weights, jnp.asarray([-0.5]), logistic=True)
     low, high = 0.7, 0.95
-    settings = run.Settings(rule=rule, step=0.01 if rule == "paper" else 0.2)
+    settings = run.Settings(rule=rule, seed_steps=2000)
     found = run.sample(net, [Constraint("sigma", low, high)], starts(10, 4), 100, settings, cube(4))
     x = found.images
     drive = x @ np.asarray(weights[0]) - 0.5
@@ -84,7 +84,7 @@ def test_the_joint_method_moves_all_codes_together():
     """Eq. 16 in micro-batches; its codes end further apart than the seeds where they stopped."""
     asked = [Constraint("cos", 0.5, 0.8)]
     start = np.random.default_rng(0).uniform(-3, 3, (30, 1)).astype(np.float32)
-    settings = run.Settings(method="joint", stop="plateau", micro=7)
+    settings = run.Settings(method="joint", micro=7)
     joint = run.sample(toys.CIRCLE, asked, start, 30, settings)
     early = run.sample(toys.CIRCLE, asked, start, 30, settings._replace(stop="inside"))
     assert joint.status in (Status.PLATEAU, Status.BUDGET)
@@ -153,6 +153,62 @@ def test_shapes_that_cannot_work():
             run.sample(toys.CIRCLE, asked, start, count, settings)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"inner_steps": 0},
+        {"micro": 0},
+        {"margin": 0.5},
+        {"guard": -0.1},
+        {"step": 0.0},
+        {"step": float("nan")},
+        {"rate": float("inf")},
+        {"growth": 0.5},
+    ],
+)
+def test_settings_out_of_range(change):
+    with pytest.raises(ValueError, match=next(iter(change))):
+        run.check(run.resolve(run.Settings(**change)))
+
+
+def test_networks_of_the_wrong_shape():
+    three = networks(lambda c: c, lambda x: x, lambda x: x)
+    with pytest.raises(ValueError, match="expected activations"):
+        run.sample(three, [Constraint("a", 0.5, 0.8)], starts(2, 3), 4)
+
+
+def test_another_run_compiles_nothing():
+    """Other starts, another interval: the same programs."""
+    sizes = []
+    for seed, high in ((0, 0.8), (1, 0.7)):
+        start = np.random.default_rng(seed).uniform(-3, 3, (5, 1)).astype(np.float32)
+        run.sample(toys.CIRCLE, [Constraint("cos", 0.5, high)], start, 20)
+        sizes.append((seeds.advance._cache_size(), sampler.advance._cache_size()))
+    assert sizes[0] == sizes[1]
+
+
+def test_fewer_seeds_than_asked_for_still_give_every_sample():
+    """One start has no slope and stays outside; the others deliver."""
+    net = networks(lambda c: jnp.maximum(c, 0.0), lambda x: x, lambda x: x[:, :1])
+    start = np.asarray([[0.5, 0.2], [0.4, 0.9], [-5.0, -5.0]], np.float32)
+    settings = run.Settings(seed_steps=200, optimiser=optax.adam(0.02))
+    found = run.sample(net, [Constraint("a", 1.0, 2.0)], start, 30, settings)
+    assert found.status == Status.OK and found.seeds_inside == 2
+    assert set(found.chain.tolist()) == {0, 1} and len(found.images) == 30
+
+
+def test_a_network_that_breaks_while_sampling_is_reported():
+    """Fine at the seeds, NaN a step away."""
+    net = networks(
+        lambda c: jnp.where(jnp.abs(c) < 0.02, c, jnp.nan), lambda x: x, lambda x: x + 1.0
+    )
+    start = np.asarray([[0.01], [-0.01]], np.float32)
+    settings = run.Settings(step=50.0)
+    found = run.sample(net, [Constraint("a", 0.9, 1.1)], start, 30, settings)
+    assert found.status == Status.NON_FINITE
+    assert np.isfinite(found.images).all()
+
+
 def problems(count):
     """Random neurons on the unit cube with intervals of known reach.
 
@@ -193,7 +249,8 @@ def test_a_thousand_toy_problems_end_with_the_right_status():
     expected = {
         "feasible": (Status.OK,),
         "empty": (Status.INFEASIBLE,),
-        "point": (Status.OK,),
+        # From the vertex no step leads to another sample: the seeds are all there is.
+        "point": (Status.PARTIAL,),
         "nan": (Status.NON_FINITE,),
     }
     wrong = []
@@ -211,7 +268,7 @@ def test_a_thousand_toy_problems_end_with_the_right_status():
         found = run.sample(net, [Constraint(kind, low, high)], start, 9, settings, cube(4))
         ok = found.status in expected[kind]
         ok &= ((found.activations >= low) & (found.activations <= high)).all()
-        ok &= len(found.images) == (9 if kind in ("feasible", "point") else 0)
+        ok &= len(found.images) == {"feasible": 9, "point": 3}.get(kind, 0)
         if kind == "point":
             ok &= (found.images == (weights > 0)).all()
         if not ok:

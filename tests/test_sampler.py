@@ -9,21 +9,21 @@ from tests import toys
 SEEDS = jnp.asarray([[-0.9], [-0.8], [0.75], [0.95]])
 
 
-def at_seeds(walk, interval=(0.5, 0.8), codes=SEEDS, weight=0.01, paper=False):
+def at_seeds(walk, length, interval=(0.5, 0.8), codes=SEEDS, weight=0.01, paper=False):
     rule = constraints.paper if paper else constraints.two_sided
     problem = seeds.Problem(toys.CIRCLE, rule([interval]), jnp.asarray(weight, codes.dtype))
     observation = observe.observe(toys.CIRCLE, codes)
     inside = constraints.inside(observation.activations, problem.target)
     multipliers = jnp.full((len(codes), 1), -0.3, codes.dtype)
     penalty = jnp.asarray(20.0, codes.dtype)
-    return problem, sampler.init(walk, codes, observation, multipliers, penalty, inside)
+    return problem, sampler.init(walk, codes, observation, multipliers, penalty, inside, length)
 
 
 def test_the_plain_step_is_eq_11(x64):
     """C' = C - beta dL/dC, against autodiff of the pair-by-pair sums."""
-    walk = sampler.Walk(length=0.03, backtrack=False, mean_pairs=False)
+    walk = sampler.Walk(backtrack=False, mean_pairs=False)
     codes = SEEDS.astype(float)
-    problem, state = at_seeds(walk, codes=codes, weight=1.0, paper=True)
+    problem, state = at_seeds(walk, 0.03, codes=codes, weight=1.0, paper=True)
     before = observe.observe(toys.CIRCLE, codes).features
 
     def naive(codes):
@@ -41,8 +41,8 @@ def test_the_plain_step_is_eq_11(x64):
 
 
 def test_every_step_yields_k_samples_when_steps_are_backtracked():
-    walk = sampler.Walk(length=0.5)
-    problem, state = at_seeds(walk)
+    walk = sampler.Walk()
+    problem, state = at_seeds(walk, 0.5)
     _, found = sampler.advance(state, problem, walk, 40, 40)
     assert found.accepted.all()
     first = jnp.cos(found.codes[..., 0])
@@ -51,9 +51,9 @@ def test_every_step_yields_k_samples_when_steps_are_backtracked():
 
 def test_a_step_is_halved_only_where_it_must_be():
     """A code in the middle keeps a full step of 0.2; one at the far end of the arc does not."""
-    walk = sampler.Walk(length=0.2)
+    walk = sampler.Walk()
     middle, end = jnp.arccos(0.65), jnp.arccos(0.51)
-    problem, state = at_seeds(walk, codes=jnp.asarray([[-middle], [end]]), weight=1.0)
+    problem, state = at_seeds(walk, 0.2, codes=jnp.asarray([[-middle], [end]]), weight=1.0)
     problem = problem._replace(weight=jnp.asarray(100.0))
     _, found = sampler.advance(state, problem, walk, 1, 1)
     assert found.length[0, 0] == np.float32(0.2) or found.length[0, 0] == np.float32(0.1)
@@ -63,9 +63,9 @@ def test_a_step_is_halved_only_where_it_must_be():
 
 
 def test_a_code_that_cannot_step_stays_and_is_no_sample():
-    walk = sampler.Walk(length=0.2, halvings=1)
+    walk = sampler.Walk(halvings=1)
     edge = jnp.arccos(0.50001)
-    problem, state = at_seeds(walk, codes=jnp.asarray([[-edge], [edge]]))
+    problem, state = at_seeds(walk, 0.2, codes=jnp.asarray([[-edge], [edge]]))
     problem = problem._replace(weight=jnp.asarray(1e4))
     after, found = sampler.advance(state, problem, walk, 1, 1)
     assert not found.accepted.any()
@@ -73,10 +73,30 @@ def test_a_code_that_cannot_step_stays_and_is_no_sample():
     jax.tree.map(np.testing.assert_array_equal, after.past, state.past)
 
 
+def test_a_code_without_a_gradient_steps_at_random():
+    """One seed that is its own C0: eq. 7 has no gradient, and yet every step is a new sample."""
+    walk = sampler.Walk()
+    problem, state = at_seeds(walk, 0.05, codes=jnp.asarray([[0.8]]))
+    state = state._replace(multipliers=jnp.zeros((1, 1)))
+    _, found = sampler.advance(state, problem, walk, 10, 10)
+    assert found.accepted.all()
+    assert len(np.unique(found.codes)) == 10
+
+
+def test_a_picture_that_does_not_change_is_no_sample():
+    """The box undoes every step."""
+    walk = sampler.Walk()
+    problem, state = at_seeds(walk, 0.1)
+    problem = problem._replace(lower=SEEDS[:1] * 0 - 0.9, upper=SEEDS[:1] * 0 - 0.9)
+    state = state._replace(codes=jnp.full((4, 1), -0.9))
+    _, found = sampler.advance(state, problem, walk, 2, 2)
+    assert not found.accepted.any()
+
+
 @pytest.mark.parametrize("memory", sampler.MEMORIES)
 def test_c0_is_replaced_or_accumulates(memory):
-    walk = sampler.Walk(length=0.05, memory=memory)
-    problem, state = at_seeds(walk)
+    walk = sampler.Walk(memory=memory)
+    problem, state = at_seeds(walk, 0.05)
     state, found = sampler.advance(state, problem, walk, 3, 3)
     seen = found.observation.features[found.accepted]
     if memory == "replace":
@@ -89,8 +109,8 @@ def test_c0_is_replaced_or_accumulates(memory):
 
 
 def test_the_paper_keeps_its_last_nonempty_c0():
-    walk = sampler.Walk(length=50.0, backtrack=False, mean_pairs=False)
-    problem, state = at_seeds(walk, interval=(0.999, 0.9999), weight=1.0, paper=False)
+    walk = sampler.Walk(backtrack=False, mean_pairs=False)
+    problem, state = at_seeds(walk, 50.0, interval=(0.999, 0.9999), weight=1.0, paper=False)
     state = state._replace(past=diversity.moments(jnp.ones((3, 2))))
     after, found = sampler.advance(state, problem, walk, 1, 1)
     assert not found.accepted.any()
@@ -99,8 +119,8 @@ def test_the_paper_keeps_its_last_nonempty_c0():
 
 
 def test_pieces_of_a_walk_are_the_walk():
-    walk = sampler.Walk(length=0.2)
-    problem, state = at_seeds(walk)
+    walk = sampler.Walk()
+    problem, state = at_seeds(walk, 0.2)
     whole, found = sampler.advance(state, problem, walk, 6, 8)
     piece, early = sampler.advance(state, problem, walk, 2, 8)
     piece, late = sampler.advance(piece, problem, walk, 4, 8)
@@ -111,8 +131,8 @@ def test_pieces_of_a_walk_are_the_walk():
 
 
 def test_a_second_step_compiles_nothing():
-    walk = sampler.Walk(length=0.2)
-    problem, state = at_seeds(walk)
+    walk = sampler.Walk()
+    problem, state = at_seeds(walk, 0.2)
     state, _ = sampler.advance(state, problem, walk, 1, 8)
     size = sampler.advance._cache_size()
     sampler.advance(state, problem, walk, 7, 8)

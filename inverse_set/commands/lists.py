@@ -3,6 +3,7 @@
 import sys
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from inverse_set.errors import UserError
@@ -37,7 +38,7 @@ def units(name, layer):
         unit = zoo.Unit(layer, (*centre, channel))
         values = [unit_names.natural_percentile(model, unit, p) for p in SHOWN if known]
         label = unit_names.unit_name(model, unit).partition("/")[2]
-        table.add_row(str(channel), label, *(f"{value:.2f}" for value in values))
+        table.add_row(str(channel), escape(label), *(f"{value:.2f}" for value in values))
     show(table)
     return 0
 

@@ -6,6 +6,7 @@ import time
 
 import jax
 import numpy as np
+from rich.markup import escape
 from rich.table import Table
 
 from inverse_set import certified, errors, results, run
@@ -37,16 +38,20 @@ def main(values):
     model = zoo.load(values.model)
     for text in values.constraint:
         units.parse_constraint(model, text)
-    results.claim(values.out, values.overwrite)
     settings = run.Settings(
         rule=values.rule,
         method=values.method,
         distance=values.distance,
         memory=values.memory,
-        stop=values.stop if values.method == "incremental" else "plateau",
+        stop=values.stop,
         seed_steps=values.seed_steps,
         step=values.step,
     )
+    try:
+        run.check(run.resolve(settings))
+    except ValueError as error:
+        raise UserError(str(error), "`inverse-set sample --help` lists the flags") from None
+    results.claim(values.out, values.overwrite)
     with progress.reporting() as report:
         found = certified.sample(
             model,
@@ -56,21 +61,21 @@ def main(values):
             values.seed,
             settings,
             values.start,
-            values.natural_codes and values.rule == "two_sided",
+            values.natural_codes,
             report,
         )
-        summary = certified.summary(found, values.rule)
+        summary = certified.summary(found)
         saving = time.perf_counter()
         title = " and ".join(f"{c.name} in [{c.low:.4g}, {c.high:.4g}]" for c in found.constraints)
-        record = _record(values, model, found, settings)
+        record = _record(values, model, found)
         results.save(values.out, found.samples, found.constraints, record, summary, title)
     summary["seconds"] += (
         f", saving {time.perf_counter() - saving:.1f}, total {time.perf_counter() - began:.1f}"
     )
-    table = Table(title=title, box=None, show_header=False)
+    table = Table(title=escape(title), box=None, show_header=False)
     for label, text in summary.items():
-        table.add_row(label, text)
-    table.add_row("written to", str(values.out))
+        table.add_row(label, escape(text))
+    table.add_row("written to", escape(str(values.out)))
     lists.show(table)
     return _verdict(found, values)
 
@@ -83,7 +88,10 @@ def _verdict(found, values):
         return 0
     what = f"{found.status.sentence} ({n} of {values.num_samples} samples)"
     remedy = "run the same command again with --overwrite"
-    if found.status in (Status.PARTIAL, Status.INFEASIBLE):
+    if found.status == Status.PARTIAL:
+        what += f"; {result.seeds_inside} seeds lie inside, {found.dropped} samples were dropped"
+        remedy = "try more --seed_steps, another --seed or a smaller --step"
+    elif found.status == Status.INFEASIBLE:
         nearest = ", ".join(
             f"{c.name} reached {value:.4g} of [{c.low:.4g}, {c.high:.4g}]"
             for c, value in zip(found.constraints, np.atleast_1d(result.nearest), strict=True)
@@ -96,7 +104,7 @@ def _verdict(found, values):
     return code
 
 
-def _record(values, model, found, settings):
+def _record(values, model, found):
     """run.json: what was asked, how it went, and with what."""
     result = found.result
     names = ("jax", "jaxlib", "flax", "optax", "numpy", "pillow")
@@ -106,11 +114,13 @@ def _record(values, model, found, settings):
         "asked": list(values.constraint),
         "constraints": [c._asdict() for c in found.constraints],
         "rule": values.rule,
-        "settings": {key: value for key, value in settings._asdict().items() if key != "optimiser"},
+        "settings": {k: v for k, v in found.settings._asdict().items() if k != "optimiser"},
         "num_samples": values.num_samples,
         "num_seeds": values.num_seeds,
         "seed": values.seed,
         "start": values.start,
+        "start_distance": result.start_distance,
+        "natural_codes": values.natural_codes,
         "status": found.status.name.lower(),
         "status_sentence": found.status.sentence,
         "samples": len(found.samples.images),

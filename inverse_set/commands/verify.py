@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 
-from inverse_set import certified, errors, results
+from inverse_set import certified, constraints, errors, results
 from inverse_set.errors import UserError
 from inverse_set.models import units, zoo
 
@@ -12,26 +12,39 @@ from inverse_set.models import units, zoo
 def main(folder):
     """Exit code 0 only if every sample the run counts is there and lies inside."""
     samples, record = results.load(folder)
+    count = len(samples.images)
     try:
         model = zoo.load(record["model"])
         pairs = [units.parse_constraint(model, text) for text in record["asked"]]
-        rule, hashes, count = record["rule"], record["weights"], record["samples"]
+        rule, hashes = record["rule"], record["weights"]
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(
-            f"{folder}: run.json lacks {error}", "sample the folder again with --overwrite"
+            f"{folder}: run.json is not of a run ({type(error).__name__}: {error})",
+            "sample the folder again with --overwrite",
         ) from None
+    columns = samples.activations.shape[1]
+    if rule not in constraints.RULES or len(pairs) != columns or not pairs:
+        raise UserError(
+            f"{folder}: run.json asks {len(pairs)} constraints by rule {rule!r}, "
+            f"samples.npz holds {columns}",
+            "sample the folder again with --overwrite",
+        )
     if hashes != model.hashes:
         raise UserError(
             f"{folder} was made with other weights of {model.name}",
             "verify it with the version that made it, or sample it again with --overwrite",
             errors.WEIGHTS,
         )
-    pictures = results.read_pictures(folder, count)
-    constraints = [constraint for _, constraint in pairs]
     if not count:
         raise UserError(f"{folder} holds no pictures", "its run.json says why", errors.PARTIAL)
+    pictures = results.read_pictures(folder, count)
+    if pictures.shape != samples.images.shape:
+        raise UserError(
+            f"{folder}: expected pictures {samples.images.shape}, found {pictures.shape}",
+            "sample the folder again with --overwrite",
+        )
     activations = zoo.measure(model, pictures, [unit for unit, _ in pairs])
-    inside = certified.accepted(activations, constraints, rule)
+    inside = certified.accepted(activations, [asked for _, asked in pairs], rule)
     print(f"{inside.sum()} of {count} pictures lie inside")
     stored = np.abs(activations - samples.activations).max()
     print(f"largest difference to the stored activations: {stored:.2g}")

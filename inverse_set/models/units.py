@@ -107,7 +107,7 @@ def _bound(model, unit, text, whole):
         value = float(text[1:] if percentile else text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
+    if not abs(value) < 1e30:
         raise UserError(f"{whole!r}: {text!r} is no number and no percentile", FORM)
     return natural_percentile(model, unit, value, whole) if percentile else value
 
