@@ -123,7 +123,7 @@ def _step(state, problem, walk):
         past = diversity.merge(state.past, new)
     else:
         past = jax.tree.map(lambda a, b: jnp.where(new.count > 0, a, b), new, state.past)
-    return WalkState(samples.codes, past, state.multipliers, state.penalty, state.step + 1), samples
+    return state._replace(codes=samples.codes, past=past, step=state.step + 1), samples
 
 
 def _backtrack(state, slope, images, problem, walk):

@@ -12,7 +12,8 @@ ADAM = optax.adam(0.05)
 
 
 def problem(net, interval, weight=0.01, margin=0.2):
-    return seeds.Problem(net, constraints.two_sided([interval], margin), jnp.asarray(weight))
+    target = constraints.two_sided([interval], margin)
+    return seeds.Problem(net, target, jnp.asarray(weight), jnp.asarray(1.0))
 
 
 def solve(problem, descent, codes):
