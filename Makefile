@@ -8,7 +8,8 @@ OUT ?= runs/demo
 .PHONY: demo test lint clean
 
 demo: $(VENV)/installed
-	$(BIN)/inverse-set sample --model=mini --constraint=fc8/monarch:p99:p99.9 --num_samples=500 --out=$(OUT) --overwrite
+	$(BIN)/inverse-set sample --model=mini --constraint="fc8/bell pepper:p99:p99.9" \
+		--num_samples=500 --num_seeds=50 --out=$(OUT) --overwrite
 	$(BIN)/inverse-set verify $(OUT)
 	@echo "Open $(OUT)/gallery.html, or look at $(OUT)/grid.png"
 

@@ -81,7 +81,7 @@ def _define_sample(values):
         "step",
         None,
         "length of a sampling step as a share of the natural distance between codes (0.2); with "
-        "--rule=paper the factor beta of the plain gradient (0.001)",
+        "--rule=paper the factor beta of the plain gradient (1e-4)",
         flag_values=values,
     )
     flags.DEFINE_boolean(

@@ -46,13 +46,17 @@ def png(picture):
 
 
 def grid(images, columns=10, limit=100, scale=None):
-    """Contact sheet on white of at most `limit` pictures, evenly spread, row by row.
+    """Contact sheet on white of at most `limit` pictures, drawn once and in order, row by row.
+
+    A regular choice would show the same few chains over and over, since samples come K at a time.
 
     scale: factor on each side; by default small pictures grow to about 96 pixels.
     Returns a Pillow RGB picture; gutters are one sixteenth of a tile, at least 4 pixels.
     """
     scale = readable_scale(images, 96) if scale is None else scale
-    tiles = [enlarge(images[i], scale) for i in spread(len(images), limit)]
+    count = min(len(images), limit)
+    chosen = np.sort(np.random.default_rng(0).choice(len(images), count, replace=False))
+    tiles = [enlarge(images[i], scale) for i in chosen]
     width, height = tiles[0].size
     gutter = max(4, max(width, height) // 16)
     columns = min(columns, len(tiles))

@@ -30,7 +30,7 @@ class Settings(NamedTuple):
     optimiser: an optax transformation; None is Adam, in units of the natural spread of codes.
     rate: Adam's learning rate in natural standard deviations of a code's entry.
     step: beta.  A share of the natural distance between two codes; under the paper rule the factor
-        of the plain gradient.  None is 0.2, under the paper rule 0.001.
+        of the plain gradient.  None is 0.2, under the paper rule 1e-4.
     diversity: weight of the mean over pairs of (distance / natural distance)^2.
     margin: share of the interval's width the slack keeps from either end, below a half.
     guard: share of the width by which acceptance is stricter than the interval, below a half.
@@ -71,7 +71,7 @@ def resolve(settings):
     paper, joint = settings.rule == "paper", settings.method == "joint"
     defaults = {
         "stop": "plateau" if joint else "inside",
-        "step": 0.001 if paper else 0.2,
+        "step": 1e-4 if paper else 0.2,
         "penalty_cap": 1e15 if paper else 1e5,
     }
     missing = {key: value for key, value in defaults.items() if getattr(settings, key) is None}
