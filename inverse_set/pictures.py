@@ -186,8 +186,8 @@ def _form(values, constraint):
     return f".{min(9, max(0, 2 - math.floor(math.log10(width))))}f"
 
 
-def _number(value, form=".10g"):
-    """A number with a true minus sign; large ones in powers of ten.  Bounds are told as given."""
+def _number(value, form=".5g"):
+    """A number with a true minus sign; large ones in powers of ten.."""
     if not math.isfinite(value):
         return {math.inf: "∞", -math.inf: f"{_MINUS}∞"}.get(float(value), "not a number")
     return f"{float(value):{form if abs(value) < 1e6 else '.4g'}}".replace("-", _MINUS)

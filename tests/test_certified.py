@@ -1,0 +1,64 @@
+"""A model in, a certified sample out; and what the certificate turns down."""
+
+import numpy as np
+import pytest
+
+from inverse_set import certified, load, run
+from inverse_set.models import zoo
+from inverse_set.types import Constraint, Status
+
+ASKED = ["fc8/banana:p99:p99.9"]
+
+
+@pytest.fixture(scope="module")
+def found():
+    return certified.sample(load("mini"), ASKED, num_samples=12, num_seeds=4)
+
+
+def test_every_picture_is_inside_by_an_independent_computation(found):
+    (constraint,) = found.constraints
+    (unit,) = [certified.units.parse_unit(load("mini"), "fc8/banana")]
+    again = zoo.measure(load("mini"), found.samples.images, [unit])[:, 0]
+    assert found.status == Status.OK and len(again) == 12
+    assert ((again >= constraint.low) & (again <= constraint.high)).all()
+
+
+def test_what_is_optimised_is_what_is_saved(found):
+    """JAX saw the same 8-bit pictures: its activations differ from float64 by rounding alone."""
+    np.testing.assert_allclose(found.result.activations, found.samples.activations, atol=2e-4)
+
+
+def test_codes_stay_natural_and_are_free_under_the_paper_rule(found):
+    upper = load("mini").codes.upper
+    assert (found.samples.codes >= 0).all() and (found.samples.codes <= upper + 1e-6).all()
+    settings = run.Settings(rule="paper", seed_steps=200)
+    free = certified.sample(load("mini"), ASKED, 4, 4, settings=settings)
+    assert free.result.codes.min() < 0 or len(free.result.codes) == 0
+
+
+def test_what_the_certificate_turns_down_is_dropped(monkeypatch):
+    """Two of the pictures are measured outside: the run says partial and keeps the others."""
+    real = zoo.measure
+
+    def disagree(model, images, chosen):
+        activations = real(model, images, chosen)
+        activations[[1, 5]] += 100
+        return activations
+
+    monkeypatch.setattr(zoo, "measure", disagree)
+    found = certified.sample(load("mini"), ASKED, num_samples=12, num_seeds=4)
+    assert found.status == Status.PARTIAL and found.dropped == 2
+    assert len(found.samples.images) == len(found.samples.codes) == 10
+    assert "10 of 12" in certified.summary(found)["share inside"]
+
+
+def test_acceptance_by_rule():
+    asked = [Constraint("a", 0.0, 1.0), Constraint("b", 5.0, 6.0)]
+    rows = np.asarray([[0.5, 5.5], [0.5, 7.0], [-0.1, 5.5], [np.nan, 5.5]])
+    assert certified.accepted(rows, asked, "two_sided").tolist() == [True, False, False, False]
+    assert certified.accepted(rows, asked, "paper").tolist() == [True, True, False, False]
+
+
+def test_the_settings_recorded_are_those_used(found):
+    assert found.settings.guard == certified.GUARD
+    assert found.settings.stop == "inside" and found.settings.step == 0.2
