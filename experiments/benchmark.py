@@ -122,12 +122,11 @@ def report(cases, times):
     """Prints the table.  times: `[repeats, cases]`, in seconds; the last cases are the matmuls."""
     medians, over = np.median(times, axis=0), times / times[:, :1]
     rates = np.asarray([case.flops for case in cases]) / medians / 1e9
-    peak, row = rates[-len(SIZES) :].max(), "{:<16}{:>10}{:>10}{:>10}{:>10}{:>12}".format
-    print(row("", "ms", "GFLOP", "GFLOP/s", "of peak", "over alone"))
-    for case, median, rate, ratio in zip(cases, medians, rates, np.median(over, 0), strict=True):
-        figures = (f"{1e3 * median:.2f}", f"{case.flops / 1e9:.3f}", f"{rate:.1f}")
-        over_alone = "" if case.name.startswith("matmul") else f"{ratio:.3f}"
-        print(row(case.name, *figures, f"{rate / peak:.0%}", over_alone))
+    peak, shown = rates[-len(SIZES) :].max(), len(cases) - len(SIZES)
+    print(f"{'':<16}{'ms':>10}{'GFLOP':>10}{'GFLOP/s':>10}{'of peak':>10}{'over alone':>12}")
+    for i, (case, rate) in enumerate(zip(cases, rates, strict=True)):
+        row = f"{case.name:<16}{1e3 * medians[i]:>10.2f}{case.flops / 1e9:>10.3f}{rate:>10.1f}"
+        print(f"{row}{rate / peak:>10.0%}" + f"{np.median(over[:, i]):>12.3f}" * (i < shown))
     low, tax, high = np.quantile(over[:, 1], [0.25, 0.5, 0.75])
     print(f"loop tax {tax:.3f} (quartiles {low:.3f} to {high:.3f}), target 1.05")
 

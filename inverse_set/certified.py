@@ -66,7 +66,9 @@ def sample(
     constraints = tuple(
         constraint._replace(name=units.unit_name(model, unit)) for unit, constraint in pairs
     )
-    natural = model.codes if natural_codes else model.codes._replace(lower=None, upper=None)
+    natural = model.codes
+    if not natural_codes or settings.rule == "paper":
+        natural = natural._replace(lower=None, upper=None)
     count = num_samples if settings.method == "joint" else num_seeds
     codes = zoo.starting_codes(model, start, count, seed)
 

@@ -21,7 +21,7 @@ class Settings(NamedTuple):
     """How to sample; the defaults serve every unit and K alike.
 
     rule: "two_sided" (eq. 1), or "paper" (eqs. 8 to 11 as printed: one-sided acceptance, raw sum
-        over pairs, raw residuals, plain steps, free codes).
+        over pairs, raw residuals, plain steps).
     method: "incremental" (seeds, then steps) or "joint" (eq. 16: all n codes at once).
     distance: "encoder" (eq. 6), "image" (eq. 5), "code" (eq. 14) or "none" (eq. 15).
     memory: C0 is "replace"d (paper) or "accumulate"d.
@@ -81,7 +81,7 @@ def resolve(settings):
 class Natural(NamedTuple):
     """The natural range and spread of codes and encodings.
 
-    lower, upper: `[D]` box for the codes, None for none; the paper rule has none.
+    lower, upper: `[D]` box for the codes, None for none.
     code_square, feature_square: mean squared distance between two natural codes or encodings; None
         measures them on the starting codes.
     """
@@ -263,7 +263,7 @@ def _plan(networks, asked, start, settings, natural):
             square = _mean_square_distance(points) or 1.0
         weight = settings.diversity / (max(count * (count - 1), 1) * square)
     box = [
-        None if bound is None or paper else jnp.asarray(bound, start.dtype)[None]
+        None if bound is None else jnp.asarray(bound, start.dtype)[None]
         for bound in (natural.lower, natural.upper)
     ]
     deviation = (code_square / (2 * size)) ** 0.5

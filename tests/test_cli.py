@@ -207,17 +207,16 @@ def test_a_killed_run_says_interrupted_and_keeps_what_it_has(tmp_path):
     """SIGTERM while sampling, from outside, as a cluster would."""
     folder = tmp_path / "run"
     command = [sys.executable, "-m", "inverse_set", *sampling(folder, "--num_samples=5000")]
-    process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-    )
-    said = []
-    for line in process.stderr:
-        said.append(line)
-        if line.startswith("samples:"):
-            process.send_signal(signal.SIGTERM)
-            break
-    said += process.stderr.readlines()
-    assert process.wait(60) == 75, "".join(said)
+    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL, "text": True}
+    with subprocess.Popen(command, **pipes) as process:
+        said = []
+        for line in process.stderr:
+            said.append(line)
+            if line.startswith("samples:"):
+                process.send_signal(signal.SIGTERM)
+                break
+        said += process.stderr.readlines()
+        assert process.wait(60) == 75, "".join(said)
     samples, record = results.load(folder)
     assert record["status"] == "interrupted"
     assert 6 < len(samples.images) < 5000
