@@ -2,8 +2,9 @@
 
 from inverse_set.certified import sample
 from inverse_set.models.zoo import load
-from inverse_set.run import Natural, Result, Settings
+from inverse_set.run import Result
 from inverse_set.run import sample as sample_inverse_set
+from inverse_set.settings import Natural, Settings
 from inverse_set.types import Constraint, Networks, Status, networks
 
 __all__ = [

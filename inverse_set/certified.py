@@ -7,6 +7,7 @@ import numpy as np
 
 from inverse_set import metrics, results, run
 from inverse_set.models import units, zoo
+from inverse_set.settings import Settings, resolve
 from inverse_set.types import Status
 
 GUARD = 1e-3  # of the width: far more than two float programs differ, far less than anyone sees
@@ -26,7 +27,7 @@ class Found(NamedTuple):
     samples: results.SampleSet
     constraints: tuple
     result: run.Result
-    settings: run.Settings
+    settings: Settings
     status: Status
     dropped: int
     seconds: dict
@@ -53,12 +54,12 @@ def sample(
     """Samples the inverse set of one neuron, or the intersection of several.
 
     model: from `load`.  asked: texts such as "fc8/monarch:p95:p99.9".
-    settings: `run.Settings`.  start: see `zoo.starting_codes`.
+    settings: `Settings`.  start: see `zoo.starting_codes`.
     natural_codes: hold codes to the range of E over natural pictures (not under the paper rule).
     Returns `Found`.  Every picture's activation is recomputed in NumPy float64 from its 8 bits.
     """
     seconds, clock = {}, _Clock()
-    settings = run.resolve(run.Settings() if settings is None else settings)
+    settings = resolve(Settings() if settings is None else settings)
     if settings.rule == "two_sided":
         settings = settings._replace(guard=max(settings.guard, GUARD))
     pairs = [units.parse_constraint(model, text) for text in asked]

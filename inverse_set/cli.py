@@ -37,7 +37,7 @@ def _define_model(values):
 
 
 def _define_sample(values):
-    from inverse_set import constraints, diversity, run, sampler, seeds
+    from inverse_set import constraints, diversity, sampler, seeds, settings
     from inverse_set.models.zoo import STARTS
 
     _define_model(values)
@@ -53,10 +53,10 @@ def _define_sample(values):
     flags.DEFINE_integer("seed", 0, "random seed", 0, 2**32 - 1, flag_values=values)
     flags.DEFINE_string("out", None, "folder to write", flag_values=values)
     flags.DEFINE_boolean("overwrite", False, "replace the run in --out", flag_values=values)
-    defaults = run.Settings()
+    defaults = settings.Settings()
     choices = (
         ("rule", constraints.RULES, "two-sided intervals, or the paper's rule to the letter"),
-        ("method", run.METHODS, "seeds then steps, or all codes together (eq. 16)"),
+        ("method", settings.METHODS, "seeds then steps, or all codes together (eq. 16)"),
         ("distance", diversity.DISTANCES, "what is kept apart: eq. 6, 5, 14 or 15"),
         ("memory", sampler.MEMORIES, "whether C0 is replaced (paper) or accumulates"),
         (

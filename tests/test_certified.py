@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from inverse_set import certified, load, run
+from inverse_set import certified, load
 from inverse_set.models import zoo
+from inverse_set.settings import Settings
 from inverse_set.types import Constraint, Status
 
 ASKED = ["fc8/banana:p99:p99.9"]
@@ -31,7 +32,7 @@ def test_what_is_optimised_is_what_is_saved(found):
 def test_codes_stay_natural_and_are_free_under_the_paper_rule(found):
     upper = load("mini").codes.upper
     assert (found.samples.codes >= 0).all() and (found.samples.codes <= upper + 1e-6).all()
-    settings = run.Settings(rule="paper", seed_steps=200)
+    settings = Settings(rule="paper", seed_steps=200)
     free = certified.sample(load("mini"), ASKED, 4, 4, settings=settings)
     assert free.result.codes.min() < 0 or len(free.result.codes) == 0
 

@@ -15,6 +15,7 @@ LEVELS = (
     ("lagrangian", "results"),
     ("seeds",),
     ("sampler",),
+    ("settings",),
     ("run",),
     ("models.layers",),
     ("models.classifier",),
@@ -30,7 +31,7 @@ LEVELS = (
 )
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
 PACKAGES = ("models", "commands")
-ALGORITHMS = [name for names in LEVELS[:6] for name in names if name not in ("pictures", "results")]
+ALGORITHMS = [name for names in LEVELS[:7] for name in names if name not in ("pictures", "results")]
 
 
 def modules():

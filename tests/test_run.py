@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from inverse_set import run, sampler, seeds
+from inverse_set.settings import Natural, Settings, check, resolve
 from inverse_set.types import Constraint, Status, networks
 from tests import toys
 
@@ -16,7 +17,7 @@ def starts(count, size, seed=0):
 
 
 def cube(size):
-    return run.Natural(lower=np.zeros(size, np.float32), upper=np.ones(size, np.float32))
+    return Natural(lower=np.zeros(size, np.float32), upper=np.ones(size, np.float32))
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def test_the_logistic_neuron_of_sec_3_1(rule):
     weights = jnp.asarray([[1.0, -2.0, 1.5, 0.5]])
     net = toys.neuron(weights, jnp.asarray([-0.5]), logistic=True)
     low, high = 0.7, 0.95
-    settings = run.Settings(rule=rule, seed_steps=2000)
+    settings = Settings(rule=rule, seed_steps=2000)
     found = run.sample(net, [Constraint("sigma", low, high)], starts(10, 4), 100, settings, cube(4))
     x = found.images
     drive = x @ np.asarray(weights[0]) - 0.5
@@ -84,7 +85,7 @@ def test_the_joint_method_moves_all_codes_together():
     """Eq. 16 in micro-batches; its codes end further apart than the seeds where they stopped."""
     asked = [Constraint("cos", 0.5, 0.8)]
     start = np.random.default_rng(0).uniform(-3, 3, (30, 1)).astype(np.float32)
-    settings = run.Settings(method="joint", micro=7)
+    settings = Settings(method="joint", micro=7)
     joint = run.sample(toys.CIRCLE, asked, start, 30, settings)
     early = run.sample(toys.CIRCLE, asked, start, 30, settings._replace(stop="inside"))
     assert joint.status in (Status.PLATEAU, Status.BUDGET)
@@ -102,7 +103,7 @@ def test_other_domains_need_no_images():
         lambda volumes: volumes.reshape(volumes.shape[0], -1),
         lambda volumes: volumes.sum((1, 2))[:, None],
     )
-    settings = run.Settings(optimiser=optax.rmsprop(0.02))
+    settings = Settings(optimiser=optax.rmsprop(0.02))
     found = run.sample(net, [Constraint("sum", 3.0, 4.0)], starts(4, 3), 20, settings)
     assert found.images.shape == (20, 3, 2)
     assert found.status == Status.OK
@@ -111,7 +112,7 @@ def test_other_domains_need_no_images():
 @pytest.mark.parametrize("distance", ["image", "code", "none"])
 def test_other_distances(distance):
     start = np.random.default_rng(0).uniform(-3, 3, (5, 1)).astype(np.float32)
-    settings = run.Settings(distance=distance)
+    settings = Settings(distance=distance)
     found = run.sample(toys.CIRCLE, [Constraint("cos", 0.5, 0.8)], start, 5, settings)
     assert found.status == Status.OK
 
@@ -138,16 +139,16 @@ def test_settings_that_do_not_exist(change):
             [Constraint("cos", 0.5, 0.8)],
             np.ones((2, 1)),
             4,
-            run.Settings(**change),
+            Settings(**change),
         )
 
 
 def test_shapes_that_cannot_work():
     asked = [Constraint("cos", 0.5, 0.8)]
     for start, count, settings in (
-        (np.ones(3), 4, run.Settings()),
-        (np.ones((5, 1)), 4, run.Settings()),
-        (np.ones((3, 1)), 4, run.Settings(method="joint")),
+        (np.ones(3), 4, Settings()),
+        (np.ones((5, 1)), 4, Settings()),
+        (np.ones((3, 1)), 4, Settings(method="joint")),
     ):
         with pytest.raises(ValueError, match=r"expected|needs"):
             run.sample(toys.CIRCLE, asked, start, count, settings)
@@ -168,7 +169,7 @@ def test_shapes_that_cannot_work():
 )
 def test_settings_out_of_range(change):
     with pytest.raises(ValueError, match=next(iter(change))):
-        run.check(run.resolve(run.Settings(**change)))
+        check(resolve(Settings(**change)))
 
 
 def test_networks_of_the_wrong_shape():
@@ -191,7 +192,7 @@ def test_fewer_seeds_than_asked_for_still_give_every_sample():
     """One start has no slope and stays outside; the others deliver."""
     net = networks(lambda c: jnp.maximum(c, 0.0), lambda x: x, lambda x: x[:, :1])
     start = np.asarray([[0.5, 0.2], [0.4, 0.9], [-5.0, -5.0]], np.float32)
-    settings = run.Settings(seed_steps=200, optimiser=optax.adam(0.02))
+    settings = Settings(seed_steps=200, optimiser=optax.adam(0.02))
     found = run.sample(net, [Constraint("a", 1.0, 2.0)], start, 30, settings)
     assert found.status == Status.OK and found.seeds_inside == 2
     assert set(found.chain.tolist()) == {0, 1} and len(found.images) == 30
@@ -203,7 +204,7 @@ def test_a_network_that_breaks_while_sampling_is_reported():
         lambda c: jnp.where(jnp.abs(c) < 0.02, c, jnp.nan), lambda x: x, lambda x: x + 1.0
     )
     start = np.asarray([[0.01], [-0.01]], np.float32)
-    settings = run.Settings(step=50.0)
+    settings = Settings(step=50.0)
     found = run.sample(net, [Constraint("a", 0.9, 1.1)], start, 30, settings)
     assert found.status == Status.NON_FINITE
     assert np.isfinite(found.images).all()
@@ -245,7 +246,7 @@ def _image(images):
 def test_a_thousand_toy_problems_end_with_the_right_status():
     """Linear and logistic; feasible, empty, one point wide, NaN-producing."""
     start = starts(3, 4)
-    settings = run.Settings(seed_steps=400, optimiser=optax.adam(0.05), diversity=0.01, patience=3)
+    settings = Settings(seed_steps=400, optimiser=optax.adam(0.05), diversity=0.01, patience=3)
     expected = {
         "feasible": (Status.OK,),
         "empty": (Status.INFEASIBLE,),

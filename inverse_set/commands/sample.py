@@ -9,10 +9,11 @@ import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
-from inverse_set import certified, errors, results, run
+from inverse_set import certified, errors, results
 from inverse_set.commands import lists, progress
 from inverse_set.errors import UserError
 from inverse_set.models import units, zoo
+from inverse_set.settings import Settings, check, resolve
 from inverse_set.types import Status
 
 CODES = {
@@ -38,7 +39,7 @@ def main(values):
     model = zoo.load(values.model)
     for text in values.constraint:
         units.parse_constraint(model, text)
-    settings = run.Settings(
+    settings = Settings(
         rule=values.rule,
         method=values.method,
         distance=values.distance,
@@ -48,7 +49,7 @@ def main(values):
         step=values.step,
     )
     try:
-        run.check(run.resolve(settings))
+        check(resolve(settings))
     except ValueError as error:
         raise UserError(str(error), "`inverse-set sample --help` lists the flags") from None
     results.claim(values.out, values.overwrite)

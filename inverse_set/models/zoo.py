@@ -12,10 +12,11 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from inverse_set import errors, run, types
+from inverse_set import errors, types
 from inverse_set.models import certificate, mini
 from inverse_set.models.classifier import Classifier, relu_name
 from inverse_set.models.generator import Generator
+from inverse_set.settings import Natural
 
 FOLDER = pathlib.Path(__file__).parent / "weights"
 STARTS = ("natural", "noise", "gaussian")
@@ -31,7 +32,7 @@ class Model(NamedTuple):
     shapes: {layer: shape of one picture's activations}, layers in order.
     quantiles: `[Q]` percentiles at which natural activations are known.
     natural: {layer: `[Q, ...]`} activations of natural pictures at those percentiles.
-    codes: `run.Natural` of E.  starts: `[M, D]` codes of natural pictures to start from.
+    codes: `Natural` of E.  starts: `[M, D]` codes of natural pictures to start from.
     hashes: {file: SHA-256}.  record: what training measured.
     """
 
@@ -45,7 +46,7 @@ class Model(NamedTuple):
     shapes: dict
     quantiles: np.ndarray
     natural: dict
-    codes: run.Natural
+    codes: Natural
     starts: np.ndarray
     hashes: dict
     record: dict
@@ -129,7 +130,7 @@ def _assemble(name, classifier, generator):
         shapes,
         quantiles,
         {layer: tensors[f"natural/{layer}"] for layer in shapes if f"natural/{layer}" in tensors},
-        run.Natural(
+        Natural(
             lower=np.zeros_like(tensors["codes/upper"]),
             upper=tensors["codes/upper"],
             code_square=square,
