@@ -69,6 +69,8 @@ def sample(networks, asked, start, num_samples, settings=None, natural=None, pro
         observation = _observe_all(networks, best.codes, settings.micro)
     rows = np.flatnonzero(constraints.inside(observation.activations, problem.target))
     rows = rows if np.isfinite(best.spread) else rows[:0]
+    if status in (Status.PLATEAU, Status.BUDGET, Status.OK) and len(rows) < len(start):
+        status = Status.PARTIAL  # looked at again in another program, one fell out
     found = [_rows(best.codes, observation, rows, 0, rows)]
     steps, kept = 0, []
     on = len(rows) and status not in (Status.INTERRUPTED, Status.NON_FINITE)
