@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from inverse_set import run, sampler, seeds
-from inverse_set.settings import Natural, Settings, check, resolve
+from inverse_set.settings import Natural, Settings
 from inverse_set.types import Constraint, Status, networks
 from tests import toys
 
@@ -152,24 +152,6 @@ def test_shapes_that_cannot_work():
     ):
         with pytest.raises(ValueError, match=r"expected|needs"):
             run.sample(toys.CIRCLE, asked, start, count, settings)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"inner_steps": 0},
-        {"micro": 0},
-        {"margin": 0.5},
-        {"guard": -0.1},
-        {"step": 0.0},
-        {"step": float("nan")},
-        {"rate": float("inf")},
-        {"growth": 0.5},
-    ],
-)
-def test_settings_out_of_range(change):
-    with pytest.raises(ValueError, match=next(iter(change))):
-        check(resolve(Settings(**change)))
 
 
 def test_networks_of_the_wrong_shape():
