@@ -9,3 +9,14 @@ class UserError(Exception):
     def __init__(self, what, remedy, code=USAGE):
         super().__init__(f"{what}\n{remedy}")
         self.what, self.remedy, self.code = what, remedy, code
+
+
+class WeightError(UserError):
+    """A weight file that cannot be used; says where: the layer and the byte offset, if known."""
+
+    def __init__(self, path, wrong, layer=None, offset=None, remedy=None):
+        place = f", layer {layer}" if layer is not None else ""
+        place += f", byte {offset}" if offset is not None else ""
+        remedy = remedy or "download the file again, or check that it is the one you mean"
+        super().__init__(f"{path}{place}: {wrong}", remedy, WEIGHTS)
+        self.path, self.wrong, self.layer, self.offset = path, wrong, layer, offset
