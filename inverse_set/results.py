@@ -9,14 +9,12 @@ unpickled.
 
 import contextlib
 import csv
-import errno
 import hashlib
 import io
 import json
 import math
 import os
 import re
-import secrets
 import shutil
 import warnings
 import zipfile
@@ -27,6 +25,7 @@ import numpy as np
 from PIL import Image
 
 from inverse_set import pictures
+from inverse_set.disk import replacing, sync, temporary_name, write_atomically, writing
 from inverse_set.errors import UserError
 
 FILES = ("samples.npz", "samples.csv", "grid.png", "animation.webp", "gallery.html")
@@ -79,7 +78,7 @@ def claim(folder, overwrite=False):
     are removed, run.json first, and anything else is kept.
     """
     folder = Path(folder)
-    with _disk(folder):
+    with writing(folder, ResultsError, "another --out"):
         if folder.exists() and not folder.is_dir():
             raise ResultsError(f"{folder} is a file, not a folder", "choose another --out")
         folder.mkdir(parents=True, exist_ok=True)
@@ -87,7 +86,7 @@ def claim(folder, overwrite=False):
             finished = (folder / "run.json").exists()
             wrong = "already holds another run" if finished else "exists and is not empty"
             raise ResultsError(f"{folder} {wrong}", "choose another --out or pass --overwrite")
-        probe = _temporary(folder / "probe")
+        probe = temporary_name(folder / "probe")
         try:
             probe.write_bytes(b"probe")
         finally:
@@ -107,10 +106,10 @@ def save(folder, samples, constraints, run, summary, title):
     """
     folder, samples = Path(folder), _checked(samples, len(constraints))
     images = samples.images
-    with _disk(folder):
+    with writing(folder, ResultsError, "another --out"):
         folder.mkdir(parents=True, exist_ok=True)
         _remove_run(folder)
-        with _replacing(folder / "samples.npz") as file:
+        with replacing(folder / "samples.npz") as file:
             _write_npz(file, samples)
         write_atomically(folder / "samples.csv", _bytes(_table(samples, constraints)))
         files = {}
@@ -171,56 +170,6 @@ def read_pictures(folder, count):
     return np.stack(found) if found else np.zeros((0, 0, 0, 3), np.uint8)
 
 
-def write_atomically(path, data):
-    """Puts `data` at `path`: after a power cut it holds all of it, or what it held before."""
-    with _replacing(Path(path)) as file:
-        file.write(data)
-
-
-@contextlib.contextmanager
-def _replacing(path):
-    """A binary file to write under a temporary name; named `path` once it is on the disk."""
-    temporary = _temporary(path)
-    try:
-        with open(temporary, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync(path.parent)
-
-
-def _temporary(path):
-    return path.with_name(f"{path.name}.tmp-{secrets.token_hex(6)}")
-
-
-def _sync(path):
-    """Flushes a file, or the entries of a folder where the file system can, to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
-    finally:
-        os.close(handle)
-
-
-@contextlib.contextmanager
-def _disk(folder):
-    """Turns what the disk refuses into a ResultsError."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            remedy = "free some space or choose another --out"
-            raise ResultsError(f"no space left for {folder}", remedy) from error
-        what = f"cannot write to {folder}: {error.strerror or error}"
-        raise ResultsError(what, "check its permissions or choose another --out") from error
-
-
 @contextlib.contextmanager
 def _reading(path):
     """Turns whatever a missing or hostile file provokes into a ResultsError that names it."""
@@ -244,7 +193,7 @@ def _remove_run(folder):
             what = f"{folder / name} is a folder"
             raise ResultsError(what, "move it away or choose another --out")
     (folder / "run.json").unlink(missing_ok=True)
-    _sync(folder)
+    sync(folder)
     for name in FILES:
         (folder / name).unlink(missing_ok=True)
     for path in [images, *folder.iterdir()]:
@@ -328,7 +277,11 @@ def _write_images(folder, images):
 
     Pictures join an images/ that holds files of someone else one by one, each whole.
     """
-    final, temporary, digest = folder / "images", _temporary(folder / "images"), hashlib.sha256()
+    final, temporary, digest = (
+        folder / "images",
+        temporary_name(folder / "images"),
+        hashlib.sha256(),
+    )
     temporary.mkdir()
     try:
         for i, image in enumerate(images):
@@ -336,14 +289,14 @@ def _write_images(folder, images):
             digest.update(data)
             (temporary / f"{i:05d}.png").write_bytes(data)
         for path in [*temporary.iterdir(), temporary]:
-            _sync(path)
+            sync(path)
         if final.exists():
             for path in list(temporary.iterdir()):
                 os.replace(path, final / path.name)
-            _sync(final)
+            sync(final)
         else:
             os.replace(temporary, final)
-        _sync(folder)
+        sync(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return digest.hexdigest()
