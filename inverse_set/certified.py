@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from inverse_set import metrics, results, run
-from inverse_set.models import units, zoo
+from inverse_set.models import bind, units
 from inverse_set.settings import Settings, resolve
 from inverse_set.types import Status
 
@@ -47,14 +47,14 @@ def sample(
     num_seeds=10,
     seed=0,
     settings=None,
-    start="natural",
+    start=None,
     natural_codes=True,
     progress=run.silent,
 ):
     """Samples the inverse set of one neuron, or the intersection of several.
 
     model: from `load`.  asked: texts such as "fc8/monarch:p95:p99.9".
-    settings: `Settings`.  start: see `zoo.starting_codes`.
+    settings: `Settings`.  start: see `bind.starting_codes`; None takes the best the model offers.
     natural_codes: hold codes to the range of E over natural pictures (not under the paper rule).
     Returns `Found`.  Every picture's activation is recomputed in NumPy float64 from its 8 bits.
     """
@@ -71,18 +71,18 @@ def sample(
     if not natural_codes or settings.rule == "paper":
         natural = natural._replace(lower=None, upper=None)
     count = num_samples if settings.method == "joint" else num_seeds
-    codes = zoo.starting_codes(model, start, count, seed)
+    codes = bind.starting_codes(model, start or bind.default_start(model), count, seed)
 
     def timed(phase, done, total, note):
         seconds[phase] = seconds.get(phase, 0.0) + clock.lap()
         return progress(phase, done, total, note)
 
-    networks = zoo.networks(model, chosen)
+    networks = bind.networks(model, chosen)
     result = run.sample(networks, constraints, codes, num_samples, settings, natural, timed)
     images = np.round(result.images * 255).astype(np.uint8)
-    activations = zoo.measure(model, images, chosen)
+    activations = bind.measure(model, images, chosen)
     keep = accepted(activations, constraints, settings.rule)
-    raw = zoo.raw_activations(model, chosen, result.codes)
+    raw = bind.raw_activations(model, chosen, result.codes)
     columns = (
         images,
         result.codes,

@@ -1,4 +1,4 @@
-"""The command `inverse-set`: sample, units, verify, models.
+"""The command `inverse-set`: sample, units, verify, models, convert, fetch.
 
 Exit codes: 0 done; 1 internal error; 2 wrong usage; 3 infeasible or partial; 4 missing or broken
 weights; 75 interrupted, what was found is kept.
@@ -22,6 +22,10 @@ USAGE = """usage: inverse-set COMMAND [--flag=value ...]
   verify   recompute the activation of every saved picture
              inverse-set verify monarchs
   models   list the models, what each needs and whether its weights are here
+  convert  turn a released weight file into one that the models load
+             inverse-set convert bvlc_reference_caffenet.caffemodel --network=caffenet
+  fetch    download released weights, check and convert them
+             inverse-set fetch caffenet
 
 `inverse-set COMMAND --help` lists the flags of a command.
 """
@@ -33,12 +37,33 @@ def _define_common(values):
 
 
 def _define_model(values):
-    flags.DEFINE_string("model", "mini", "which model", flag_values=values)
+    flags.DEFINE_string("model", "mini", "which model: mini or caffenet", flag_values=values)
+    flags.DEFINE_string(
+        "subject",
+        None,
+        "another classifier whose units are meant, with the model's own E and G (places205)",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "weights",
+        None,
+        "random:SEED runs the networks untrained, for timing and tests",
+        flag_values=values,
+    )
+
+
+def _load(values):
+    from inverse_set.models import zoo
+
+    model = zoo.load(values.model, values.subject, values.weights)
+    if model.untrained:
+        print(f"note: the weights are random ({model.untrained}), not trained", file=sys.stderr)
+    return model
 
 
 def _define_sample(values):
     from inverse_set import constraints, diversity, sampler, seeds, settings
-    from inverse_set.models.zoo import STARTS
+    from inverse_set.models.bind import STARTS
 
     _define_model(values)
     flags.DEFINE_multi_string(
@@ -51,6 +76,16 @@ def _define_sample(values):
     flags.DEFINE_integer("num_samples", 500, "pictures to sample", 1, flag_values=values)
     flags.DEFINE_integer("num_seeds", 10, "seeds, and samples a step", 1, flag_values=values)
     flags.DEFINE_integer("seed", 0, "random seed", 0, 2**32 - 1, flag_values=values)
+    flags.DEFINE_integer(
+        "batch",
+        None,
+        "codes at a time in a gradient step, to save memory; default all seeds, 20 of a joint run",
+        1,
+        flag_values=values,
+    )
+    flags.DEFINE_boolean(
+        "dry_run", False, "print FLOPs, memory and estimated time; run nothing", flag_values=values
+    )
     flags.DEFINE_string("out", None, "folder to write", flag_values=values)
     flags.DEFINE_boolean("overwrite", False, "replace the run in --out", flag_values=values)
     defaults = settings.Settings()
@@ -69,9 +104,10 @@ def _define_sample(values):
         flags.DEFINE_enum(name, getattr(defaults, name), allowed, text, flag_values=values)
     flags.DEFINE_enum(
         "start",
-        "natural",
+        None,
         STARTS,
-        "codes of real pictures, of noise pictures (the paper), or N(0, 1)",
+        "codes of real pictures, of noise pictures (the paper), or N(0, 1); the default is the "
+        "first that the model has",
         flag_values=values,
     )
     flags.DEFINE_integer(
@@ -89,6 +125,46 @@ def _define_sample(values):
     )
 
 
+def _define_convert(values):
+    from inverse_set.convert import arrange, weight_file
+
+    flags.DEFINE_enum("network", None, arrange.NETWORKS, "what the file holds", flag_values=values)
+    flags.DEFINE_enum(
+        "dtype", "fp32", weight_file.DTYPES, "precision of the result", flag_values=values
+    )
+    flags.DEFINE_string(
+        "mean",
+        None,
+        "mean picture of the training data (.binaryproto, .npy, .mat), kept as a mean colour; "
+        "default that in the file, else ImageNet's",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "images",
+        None,
+        "folder of natural pictures: checks the activations, and gives the percentiles, the "
+        "range of codes and the starting codes that mini brings along",
+        flag_values=values,
+    )
+    flags.DEFINE_boolean("overwrite", False, "replace what is there", flag_values=values)
+
+
+def _define_fetch(values):
+    flags.DEFINE_string(
+        "source", None, "another released file of the same network, by name", flag_values=values
+    )
+    flags.DEFINE_string(
+        "url",
+        None,
+        "a mirror of the file; its checksum is checked all the same",
+        flag_values=values,
+    )
+    flags.DEFINE_float("timeout", 60.0, "seconds a server may be silent", 0.1, flag_values=values)
+    flags.DEFINE_boolean(
+        "overwrite", False, "replace the weights that are here", flag_values=values
+    )
+
+
 def _define_units(values):
     _define_model(values)
     flags.DEFINE_string("layer", "fc8", "which layer", flag_values=values)
@@ -98,14 +174,26 @@ def _sample(values, arguments):
     from inverse_set.commands import sample
 
     _no_more(arguments)
-    return sample.main(values)
+    return sample.main(values, _load)
+
+
+def _convert(values, arguments):
+    from inverse_set.commands import convert
+
+    return convert.main(values, arguments)
+
+
+def _fetch(values, arguments):
+    from inverse_set.commands import fetch
+
+    return fetch.main(values, arguments)
 
 
 def _units(values, arguments):
     from inverse_set.commands import lists
 
     _no_more(arguments)
-    return lists.units(values.model, values.layer)
+    return lists.units(_load(values), values.layer)
 
 
 def _verify(values, arguments):
@@ -130,6 +218,8 @@ def _no_more(arguments):
 
 COMMANDS = {
     "sample": (_define_sample, _sample),
+    "convert": (_define_convert, _convert),
+    "fetch": (_define_fetch, _fetch),
     "units": (_define_units, _units),
     "verify": (lambda values: None, _verify),
     "models": (lambda values: None, _models),

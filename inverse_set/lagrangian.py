@@ -51,8 +51,8 @@ def gradient(networks, codes, multipliers, penalty, target, past, weight, distan
     return jax.grad(total, has_aux=True)(codes)
 
 
-def batched_gradient(networks, codes, multipliers, penalty, target, weight, distance, micro):
-    """The gradient of eq. 9 at codes `[n, D]`, `micro` of them at a time.
+def batched_gradient(networks, codes, multipliers, penalty, target, past, weight, distance, micro):
+    """The gradient of `gradient` at codes `[n, D]`, `micro` of them at a time.
 
     Two passes: the mean of all points, which is all that samples share, then one micro-batch's
     gradient after another.  Exact, in memory that does not grow with n.
@@ -75,7 +75,7 @@ def batched_gradient(networks, codes, multipliers, penalty, target, weight, dist
     def total(codes, multipliers):
         observation = observe.observe(networks, codes)
         own = diversity.points_of(distance, codes, observation)
-        spread = diversity.separable_pair_terms(own, count, whole.mean, nothing)
+        spread = diversity.separable_pair_terms(own, count, whole.mean, past)
         terms = constraint_terms(observation.activations, multipliers, penalty, target)
         return (terms - weight * spread).sum(), observation.activations
 

@@ -47,6 +47,13 @@ def map_batches(function, size, *arrays):
     return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:n], stacked)
 
 
+def observe_all(networks, codes, micro=None):
+    """`observe`, at most `micro` codes at a time."""
+    if micro is None:
+        return observe(networks, codes)
+    return map_batches(lambda batch: observe(networks, batch), micro, codes)
+
+
 def activations_of(networks, codes, micro=None):
     """Activations `[K, P]` of codes, at most `micro` codes at a time."""
 

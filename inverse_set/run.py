@@ -58,6 +58,7 @@ def sample(networks, asked, start, num_samples, settings=None, natural=None, pro
     settings = resolve(Settings() if settings is None else settings)
     natural = Natural() if natural is None else natural
     start = jnp.asarray(start)
+    networks = jax.device_put(networks)  # once, not with every compiled chunk
     check(settings)
     _check_shapes(networks, asked, settings, start, num_samples)
     problem, descent, walk, beta = _plan(networks, asked, start, settings, natural)
@@ -66,7 +67,7 @@ def sample(networks, asked, start, num_samples, settings=None, natural=None, pro
     best = state.best
     observation = best.observation
     if observation is None:
-        observation = _observe_all(networks, best.codes, settings.micro)
+        observation = _observe(networks, best.codes, _micro(settings, len(start)))
     rows = np.flatnonzero(constraints.inside(observation.activations, problem.target))
     rows = rows if np.isfinite(best.spread) else rows[:0]
     if status in (Status.PLATEAU, Status.BUDGET, Status.OK) and len(rows) < len(start):
@@ -104,6 +105,22 @@ def sample(networks, asked, start, num_samples, settings=None, natural=None, pro
     )
 
 
+def working_memory(networks, asked, start, num_samples, settings):
+    """Bytes that the compiled descent needs beside the weights; compiles it, runs nothing.
+
+    Arguments as of `sample`; of `start` the shape counts alone.
+    """
+    settings = resolve(settings)
+    start = jnp.asarray(start)
+    check(settings)
+    _check_shapes(networks, asked, settings, start, num_samples)
+    anything = Natural(code_square=1.0, feature_square=1.0)
+    problem, descent, _, _ = _plan(networks, asked, start, settings, anything)
+    state = seeds.init(problem, descent, start)
+    needed = seeds.advance.lower(state, problem, descent, 1).compile().memory_analysis()
+    return needed.temp_size_in_bytes + needed.output_size_in_bytes
+
+
 def _check_shapes(networks, asked, settings, start, num_samples):
     if start.ndim != 2 or start.shape[0] < 1 or not jnp.issubdtype(start.dtype, jnp.floating):
         raise ValueError(f"expected floating codes [K, D], got {start.dtype}{start.shape}")
@@ -128,13 +145,7 @@ def _mean_square_distance(points):
     return float(diversity.pair_sum(points)) / max(count * (count - 1), 1)
 
 
-def _observe_all(networks, codes, size):
-    return _observe_batches(networks, codes, min(size, codes.shape[0]))
-
-
-@functools.partial(jax.jit, static_argnames="size")
-def _observe_batches(networks, codes, size):
-    return observe.map_batches(functools.partial(observe.observe, networks), size, codes)
+_observe = jax.jit(observe.observe_all, static_argnames="micro")
 
 
 @functools.cache
@@ -159,7 +170,7 @@ def _plan(networks, asked, start, settings, natural):
     if not paper:
         square = code_square if settings.distance == "code" else natural.feature_square
         if square is None or settings.distance == "image":
-            observation = _observe_all(networks, start, settings.micro)
+            observation = _observe(networks, start, _micro(settings, count))
             points = diversity.points_of(settings.distance, start, observation)
             square = _mean_square_distance(points) or 1.0
         weight = settings.diversity / (max(count * (count - 1), 1) * square)
@@ -182,10 +193,22 @@ def _plan(networks, asked, start, settings, natural):
         penalty_cap=settings.penalty_cap,
         stop=settings.stop,
         patience=settings.plateau,
-        micro=settings.micro if settings.method == "joint" else None,
+        micro=_micro(settings, count),
     )
-    walk = sampler.Walk(settings.distance, settings.memory, not paper, mean_pairs=not paper)
+    walk = sampler.Walk(
+        settings.distance,
+        settings.memory,
+        not paper,
+        mean_pairs=not paper,
+        micro=_micro(settings, count),
+    )
     return problem, descent, walk, settings.step if paper else settings.step * code_square**0.5
+
+
+def _micro(settings, count):
+    """The micro-batch of `count` codes, None where all fit into one."""
+    one = settings.micro is None or (settings.micro >= count and settings.method == "incremental")
+    return None if one else min(settings.micro, count)
 
 
 def _rescaled(weight, asked, walking, walk):

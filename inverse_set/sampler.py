@@ -22,6 +22,7 @@ class Walk(NamedTuple):
     memory: C0 is "replace"d by the newest samples (the paper) or "accumulate"s all of them.
     backtrack: halve each code's own step, at most `halvings` times, until its sample is inside.
     mean_pairs: scale the weight with the number of pairs, so that C0 does not raise it.
+    micro: codes a micro-batch, None for all at once.
     """
 
     distance: str = "encoder"
@@ -29,6 +30,7 @@ class Walk(NamedTuple):
     backtrack: bool = True
     halvings: int = 8
     mean_pairs: bool = True
+    micro: int | None = None
 
 
 class WalkState(NamedTuple):
@@ -36,7 +38,7 @@ class WalkState(NamedTuple):
 
     codes: `[K, D]`.  past: `Moments` of C0.  multipliers: `[K, P]` (lambda*).  penalty: mu*.
     length: beta; the first trial's length in code space, or the factor of the plain gradient.
-    step: int32, gradient steps taken.
+    step: int32, gradient steps taken.  images: `[K, ...]`, of the codes.
     """
 
     codes: jnp.ndarray
@@ -45,6 +47,7 @@ class WalkState(NamedTuple):
     penalty: jnp.ndarray
     length: jnp.ndarray
     step: jnp.ndarray
+    images: jnp.ndarray
 
 
 class Samples(NamedTuple):
@@ -65,7 +68,8 @@ def init(walk, codes, observation, multipliers, penalty, inside, length):
     points = diversity.points_of(walk.distance, codes, observation)
     past = diversity.moments(points, inside)
     length = jnp.asarray(length, codes.dtype)
-    return WalkState(codes, past, multipliers, penalty, length, jnp.int32(0))
+    step, images = jnp.int32(0), observation.images
+    return WalkState(codes, past, multipliers, penalty, length, step, images)
 
 
 @functools.partial(jax.jit, static_argnames=("walk", "capacity"))
@@ -99,21 +103,12 @@ def pair_weight(weight, count, past):
 
 def _step(state, problem, walk):
     count = state.codes.shape[0]
-    slope, before = lagrangian.gradient(
-        problem.networks,
-        state.codes,
-        state.multipliers,
-        state.penalty,
-        problem.target,
-        state.past,
-        pair_weight(problem.weight, count, state.past) if walk.mean_pairs else problem.weight,
-        walk.distance,
-    )
+    slope = _slope(state, problem, walk)
     if walk.backtrack:
-        samples = _backtrack(state, slope, before.images, problem, walk)
+        samples = _backtrack(state, slope, problem, walk)
     else:
         codes = seeds.project(problem, state.codes - state.length * slope)
-        observation = observe.observe(problem.networks, codes)
+        observation = observe.observe_all(problem.networks, codes, walk.micro)
         accepted = constraints.inside(observation.activations, problem.target)
         lengths = jnp.full(count, state.length, codes.dtype)
         samples = Samples(codes, observation, accepted, lengths)
@@ -123,22 +118,39 @@ def _step(state, problem, walk):
         past = diversity.merge(state.past, new)
     else:
         past = jax.tree.map(lambda a, b: jnp.where(new.count > 0, a, b), new, state.past)
-    return state._replace(codes=samples.codes, past=past, step=state.step + 1), samples
+    images = samples.observation.images
+    if walk.backtrack:
+        moved = samples.accepted.reshape(-1, *(1,) * (images.ndim - 1))
+        images = jnp.where(moved, images, state.images)
+    step = state.step + 1
+    return state._replace(codes=samples.codes, past=past, step=step, images=images), samples
 
 
-def _backtrack(state, slope, images, problem, walk):
+def _slope(state, problem, walk):
+    """The gradient of eq. 11, `[K, D]`."""
+    weight = problem.weight
+    if walk.mean_pairs:
+        weight = pair_weight(weight, state.codes.shape[0], state.past)
+    common = (problem.networks, state.codes, state.multipliers, state.penalty, problem.target)
+    common += (state.past, weight, walk.distance)
+    if walk.micro is None:
+        return lagrangian.gradient(*common)[0]
+    return lagrangian.batched_gradient(*common, walk.micro)[0]
+
+
+def _backtrack(state, slope, problem, walk):
     """Each code's own longest step, of length, length / 2, ..., whose sample is inside and new.
 
-    images: of the codes before the step; a picture that has not changed is no sample.
+    A picture that has not changed is no sample.
     """
     codes = state.codes
     direction = _direction(state.step, slope)
 
     def attempt(lengths):
         trial = seeds.project(problem, codes - lengths[:, None] * direction)
-        observation = observe.observe(problem.networks, trial)
+        observation = observe.observe_all(problem.networks, trial, walk.micro)
         inside = constraints.inside(observation.activations, problem.target)
-        changed = (observation.images != images).reshape(len(codes), -1).any(-1)
+        changed = (observation.images != state.images).reshape(len(codes), -1).any(-1)
         return Samples(trial, observation, inside & changed, lengths)
 
     def unsettled(carry):

@@ -142,10 +142,10 @@ def _step(state, problem, descent):
     A run of max_steps steps looks max_steps + 1 times: the last look moves nothing.
     """
     multipliers, penalty = _dual_update(state, problem, descent)
-    common = (problem.networks, state.codes, multipliers, penalty, problem.target)
+    nothing = diversity.no_points(_point_size(state, problem, descent), state.codes.dtype)
+    common = (problem.networks, state.codes, multipliers, penalty, problem.target, nothing)
     if descent.micro is None:
-        nothing = diversity.no_points(_point_size(state, descent), state.codes.dtype)
-        slope, observation = lagrangian.gradient(*common, nothing, problem.weight, descent.distance)
+        slope, observation = lagrangian.gradient(*common, problem.weight, descent.distance)
         activations = observation.activations
         points = diversity.points_of(descent.distance, state.codes, observation)
         spread = diversity.pair_sum(points).astype(state.codes.dtype)
@@ -195,12 +195,14 @@ def _dual_update(state, problem, descent):
     return jax.lax.cond(due, update, lambda: (state.multipliers, state.penalty))
 
 
-def _point_size(state, descent):
+def _point_size(state, problem, descent):
     """Dimensions of what distance is taken between."""
-    points = jax.eval_shape(
-        lambda: diversity.points_of(descent.distance, state.codes, state.best.observation)
-    )
-    return points.shape[1]
+
+    def points():
+        observation = observe.observe(problem.networks, state.codes)
+        return diversity.points_of(descent.distance, state.codes, observation)
+
+    return jax.eval_shape(points).shape[1]
 
 
 def _better(best, seen, finite):

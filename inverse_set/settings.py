@@ -31,7 +31,8 @@ class Settings(NamedTuple):
     penalty, growth, penalty_cap: mu_0, alpha, largest mu.
     plateau: steps without a thousandth more diversity that make a plateau.
     patience: sampling gives up after this many steps in a row without a new sample.
-    micro: codes a micro-batch of the joint method.
+    micro: codes a micro-batch, so that memory does not grow with the codes of a step; None is all
+        K of the incremental method at once and 20 of the joint one.
     """
 
     rule: str = "two_sided"
@@ -52,7 +53,7 @@ class Settings(NamedTuple):
     penalty_cap: float | None = None
     plateau: int = 300
     patience: int = 20
-    micro: int = 20
+    micro: int | None = None
 
 
 def resolve(settings):
@@ -65,6 +66,7 @@ def resolve(settings):
         "stop": "plateau" if joint else "inside",
         "step": 1e-4 if paper else 0.2,
         "penalty_cap": 1e15 if paper else 1e5,
+        "micro": 20 if joint else None,
     }
     missing = {key: value for key, value in defaults.items() if getattr(settings, key) is None}
     return settings._replace(**missing)
@@ -85,6 +87,8 @@ def check(settings):
                 f"expected {field} among {', '.join(allowed)}, got {getattr(settings, field)!r}"
             )
     for field in ("seed_steps", "inner_steps", "plateau", "patience", "micro", "growth"):
+        if field == "micro" and settings.micro is None:
+            continue
         if not getattr(settings, field) >= 1:
             raise ValueError(f"expected {field} >= 1, got {getattr(settings, field)}")
     for field in ("rate", "step", "penalty", "penalty_cap"):

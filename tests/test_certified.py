@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from inverse_set import certified, load
-from inverse_set.models import zoo
+from inverse_set.models import bind
 from inverse_set.settings import Settings
 from inverse_set.types import Constraint, Status
 
@@ -19,7 +19,7 @@ def found():
 def test_every_picture_is_inside_by_an_independent_computation(found):
     (constraint,) = found.constraints
     (unit,) = [certified.units.parse_unit(load("mini"), "fc8/banana")]
-    again = zoo.measure(load("mini"), found.samples.images, [unit])[:, 0]
+    again = bind.measure(load("mini"), found.samples.images, [unit])[:, 0]
     assert found.status == Status.OK and len(again) == 12
     assert ((again >= constraint.low) & (again <= constraint.high)).all()
 
@@ -39,14 +39,14 @@ def test_codes_stay_natural_and_are_free_under_the_paper_rule(found):
 
 def test_what_the_certificate_turns_down_is_dropped(monkeypatch):
     """Two of the pictures are measured outside: the run says partial and keeps the others."""
-    real = zoo.measure
+    real = bind.measure
 
     def disagree(model, images, chosen):
         activations = real(model, images, chosen)
         activations[[1, 5]] += 100
         return activations
 
-    monkeypatch.setattr(zoo, "measure", disagree)
+    monkeypatch.setattr(bind, "measure", disagree)
     found = certified.sample(load("mini"), ASKED, num_samples=12, num_seeds=4)
     assert found.status == Status.PARTIAL and found.dropped == 2
     assert len(found.samples.images) == len(found.samples.codes) == 10

@@ -12,7 +12,7 @@ import pytest
 
 import inverse_set
 from inverse_set import constraints, observe, sampler, seeds
-from inverse_set.models import layers, units, zoo
+from inverse_set.models import bind, layers, units
 
 DESCENT = seeds.Descent(optax.adam(0.1))
 
@@ -21,7 +21,7 @@ def problem_and_codes(count):
     model = inverse_set.load("mini")
     unit, asked = units.parse_constraint(model, "fc8/0:p50:p99")
     target = constraints.two_sided([(asked.low, asked.high)])
-    problem = seeds.Problem(zoo.networks(model, [unit]), target, jnp.float32(0.01))
+    problem = seeds.Problem(bind.networks(model, [unit]), target, jnp.float32(0.01))
     return problem, jnp.asarray(model.starts[:count])
 
 

@@ -50,7 +50,7 @@ def both_ways(problem, micro):
     nothing = diversity.no_points(6, codes.dtype)
     slope, seen = lagrangian.gradient(*common, nothing, 0.3, "encoder")
     whole = (slope, seen.activations, diversity.pair_sum(seen.features))
-    return whole, lagrangian.batched_gradient(*common, 0.3, "encoder", micro)
+    return whole, lagrangian.batched_gradient(*common, nothing, 0.3, "encoder", micro)
 
 
 def test_gradient_is_that_of_eq_11_pair_by_pair(problem):
@@ -106,7 +106,8 @@ def test_memory_does_not_grow_with_n():
             target = constraints.two_sided([(0.0, 0.5)])
             common = (net, codes, multipliers, 1.0, target)
             if micro:
-                return lagrangian.batched_gradient(*common, 1.0, "encoder", micro)
+                nothing = diversity.no_points(8)
+                return lagrangian.batched_gradient(*common, nothing, 1.0, "encoder", micro)
             return lagrangian.gradient(*common, diversity.no_points(8), 1.0, "encoder")[0]
 
         compiled = jax.jit(slope).lower(jnp.zeros((n, 4)), jnp.zeros((n, 1))).compile()

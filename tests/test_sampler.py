@@ -89,7 +89,9 @@ def test_a_picture_that_does_not_change_is_no_sample():
     walk = sampler.Walk()
     problem, state = at_seeds(walk, 0.1)
     problem = problem._replace(lower=SEEDS[:1] * 0 - 0.9, upper=SEEDS[:1] * 0 - 0.9)
-    state = state._replace(codes=jnp.full((4, 1), -0.9))
+    codes = jnp.full((4, 1), -0.9)
+    images = observe.observe(problem.networks, codes).images
+    state = state._replace(codes=codes, images=images)
     _, found = sampler.advance(state, problem, walk, 2, 2)
     assert not found.accepted.any()
 

@@ -65,8 +65,8 @@ def test_all_three_stages_end_in_a_model_that_loads(trained, monkeypatch):
     zoo.load.cache_clear()
     model = zoo.load("mini")
     zoo.load.cache_clear()
-    assert model.labels == ("red", "green, emerald", "blue")
-    assert (np.diff(model.natural["fc8"], axis=0) >= 0).all()
+    assert model.encoder.labels == ("red", "green, emerald", "blue")
+    assert (np.diff(model.encoder.natural["fc8"], axis=0) >= 0).all()
     assert model.starts.shape[1] == model.codes.upper.shape[0]
 
 

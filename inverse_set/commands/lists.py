@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from inverse_set.convert import home
 from inverse_set.errors import UserError
 from inverse_set.models import units as unit_names
 from inverse_set.models import zoo
@@ -19,25 +20,27 @@ def show(table):
     Console(width=width).print(table)
 
 
-def units(name, layer):
+def units(model, layer):
     """Lists a layer's units, their names and natural percentiles."""
-    model = zoo.load(name)
-    if layer not in model.shapes:
+    network = model.subject
+    if layer not in network.shapes:
         raise UserError(
-            f"{name} has no layer {layer!r}", "its layers are " + ", ".join(model.shapes)
+            f"{network.name} has no layer {layer!r}",
+            "its layers are " + ", ".join(network.shapes),
         )
-    shape = model.shapes[layer]
-    table = Table(title=f"{name} {layer} {shape}: natural activations", box=None)
+    shape, known = network.shapes[layer], layer in network.natural
+    title = "natural activations" if known else "natural activations are not known"
+    table = Table(title=f"{network.name} {layer} {shape}: {title}", box=None)
     table.add_column("unit", justify="right")
     table.add_column("name")
-    known = layer in model.natural
     for percentile in SHOWN if known else ():
         table.add_column(f"p{percentile:g}", justify="right")
     for channel in range(shape[-1]):
         centre = tuple(size // 2 for size in shape[:-1])
         unit = zoo.Unit(layer, (*centre, channel))
         values = [unit_names.natural_percentile(model, unit, p) for p in SHOWN if known]
-        label = unit_names.unit_name(model, unit).partition("/")[2]
+        last = layer == network.plan[-1].name
+        label = network.labels[channel] if last else f"{layer}/{channel}"
         table.add_row(str(channel), escape(label), *(f"{value:.2f}" for value in values))
     show(table)
     return 0
@@ -48,9 +51,11 @@ def models():
     table = Table(box=None)
     for title in ("model", "what it is", "weights", "here"):
         table.add_column(title)
-    for name, text in zoo.NAMES.items():
+    for name, text in (zoo.NAMES | zoo.SUBJECTS).items():
         paths = zoo.files(name)
-        here = "yes" if all(path.exists() for path in paths) else "no"
-        table.add_row(name, text, ", ".join(path.name for path in paths), here)
+        here = [path.name for path in paths if path.exists()]
+        answer = "yes" if len(here) == len(paths) else f"only {here[0]}" if here else "no"
+        table.add_row(name, text, ", ".join(path.name for path in paths), answer)
     show(table)
+    print(f"converted weights are kept in {home.folder()} (set INVERSE_SET_HOME to move it)")
     return 0

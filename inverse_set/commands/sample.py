@@ -10,9 +10,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from inverse_set import certified, errors, results
-from inverse_set.commands import lists, progress
+from inverse_set.commands import dry_run, lists, progress
 from inverse_set.errors import UserError
-from inverse_set.models import units, zoo
+from inverse_set.models import bind, units
 from inverse_set.settings import Settings, check, resolve
 from inverse_set.types import Status
 
@@ -24,21 +24,20 @@ CODES = {
 }
 
 
-def main(values):
-    """Runs the command; returns its exit code."""
+def main(values, load):
+    """Runs the command; returns its exit code.  load: flags -> model."""
     began = time.perf_counter()
     if not values.constraint:
         raise UserError("no --constraint given", units.FORM)
-    if not values.out:
+    if not values.out and not values.dry_run:
         raise UserError("no --out given", "name the folder to write, --out=DIR")
     if values.num_samples < values.num_seeds and values.method == "incremental":
         raise UserError(
             f"{values.num_samples} samples are fewer than the {values.num_seeds} seeds",
             f"ask for at least {values.num_seeds} samples or give --num_seeds",
         )
-    model = zoo.load(values.model)
-    for text in values.constraint:
-        units.parse_constraint(model, text)
+    model = load(values)
+    chosen = [units.parse_constraint(model, text)[0] for text in values.constraint]
     settings = Settings(
         rule=values.rule,
         method=values.method,
@@ -47,11 +46,16 @@ def main(values):
         stop=values.stop,
         seed_steps=values.seed_steps,
         step=values.step,
+        micro=values.batch,
     )
     try:
-        check(resolve(settings))
+        settings = resolve(settings)
+        check(settings)
     except ValueError as error:
         raise UserError(str(error), "`inverse-set sample --help` lists the flags") from None
+    if values.dry_run:
+        return dry_run.main(model, chosen, settings, values.num_samples, values.num_seeds)
+    start = values.start or bind.default_start(model)
     results.claim(values.out, values.overwrite)
     with progress.reporting() as report:
         found = certified.sample(
@@ -61,14 +65,17 @@ def main(values):
             values.num_seeds,
             values.seed,
             settings,
-            values.start,
+            start,
             values.natural_codes,
             report,
         )
         summary = certified.summary(found)
+        if model.untrained:
+            summary["weights"] = f"RANDOM ({model.untrained}): the networks are not trained"
         saving = time.perf_counter()
         title = " and ".join(f"{c.name} in [{c.low:.4g}, {c.high:.4g}]" for c in found.constraints)
-        record = _record(values, model, found)
+        title = f"[untrained networks] {title}" if model.untrained else title
+        record = _record(values, model, found, start)
         results.save(values.out, found.samples, found.constraints, record, summary, title)
     summary["seconds"] += (
         f", saving {time.perf_counter() - saving:.1f}, total {time.perf_counter() - began:.1f}"
@@ -105,13 +112,15 @@ def _verdict(found, values):
     return code
 
 
-def _record(values, model, found):
+def _record(values, model, found, start):
     """run.json: what was asked, how it went, and with what."""
     result = found.result
     names = ("jax", "jaxlib", "flax", "optax", "numpy", "pillow")
     return {
         "command": ["inverse-set", *sys.argv[1:]],
         "model": model.name,
+        "subject": None if model.subject is model.encoder else model.subject.name,
+        "untrained": model.untrained,
         "asked": list(values.constraint),
         "constraints": [c._asdict() for c in found.constraints],
         "rule": values.rule,
@@ -119,7 +128,7 @@ def _record(values, model, found):
         "num_samples": values.num_samples,
         "num_seeds": values.num_seeds,
         "seed": values.seed,
-        "start": values.start,
+        "start": start,
         "start_distance": result.start_distance,
         "natural_codes": values.natural_codes,
         "status": found.status.name.lower(),

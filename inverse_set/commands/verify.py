@@ -6,7 +6,7 @@ import numpy as np
 
 from inverse_set import certified, constraints, errors, results
 from inverse_set.errors import UserError
-from inverse_set.models import units, zoo
+from inverse_set.models import bind, units, zoo
 
 
 def main(folder):
@@ -14,7 +14,7 @@ def main(folder):
     samples, record = results.load(folder)
     count = len(samples.images)
     try:
-        model = zoo.load(record["model"])
+        model = zoo.load(record["model"], record.get("subject"), record.get("untrained"))
         pairs = [units.parse_constraint(model, text) for text in record["asked"]]
         rule, hashes = record["rule"], record["weights"]
     except (KeyError, TypeError, AttributeError) as error:
@@ -43,7 +43,7 @@ def main(folder):
             f"{folder}: expected pictures {samples.images.shape}, found {pictures.shape}",
             "sample the folder again with --overwrite",
         )
-    activations = zoo.measure(model, pictures, [unit for unit, _ in pairs])
+    activations = bind.measure(model, pictures, [unit for unit, _ in pairs])
     inside = certified.accepted(activations, [asked for _, asked in pairs], rule)
     print(f"{inside.sum()} of {count} pictures lie inside")
     stored = np.abs(activations - samples.activations).max()

@@ -5,29 +5,46 @@ Shares the plan and the weights with the Flax network, and no arithmetic.
 
 import numpy as np
 
-from inverse_set.models.classifier import Conv, Dense, Pool, relu_name
+from inverse_set.models.classifier import Conv, Dense, Norm, Pool, relu_name
 
 
-def forward(plan, weights, images, until):
-    """The activations called `until` of images `[N, H, W, 3]` in the network's scale, float64."""
-    x = np.asarray(images, np.float64)
+def forward(plan, weights, images, wanted):
+    """{name: activations} of images `[N, H, W, 3]` in the network's scale, float64.
+
+    wanted: names to return, `conv5` before and `relu5` after the ReLU; it stops at the deepest.
+    """
+    x, found = np.asarray(images, np.float64), {}
+    missing = set(wanted)
     for layer in plan:
-        if isinstance(layer, Pool):
-            x = _max_pool(x, layer.window, layer.stride)
-        else:
-            kernel = np.asarray(weights[layer.name]["kernel"], np.float64)
-            if isinstance(layer, Conv):
-                x = _convolve(x, kernel, layer)
-            else:
-                x = x.reshape(len(x), -1) @ kernel
-            x = x + np.asarray(weights[layer.name]["bias"], np.float64)
-        if layer.name == until:
-            return x
+        x = _apply(layer, x, weights)
+        steps = {layer.name: x}
         if isinstance(layer, Conv | Dense) and layer is not plan[-1]:
-            x = np.maximum(x, 0.0)
-            if relu_name(layer.name) == until:
-                return x
-    raise KeyError(until)
+            x = steps[relu_name(layer.name)] = np.maximum(x, 0.0)
+        found |= {name: steps[name] for name in missing & set(steps)}
+        missing -= set(steps)
+        if not missing:
+            return found
+    raise KeyError(", ".join(sorted(missing)))
+
+
+def _apply(layer, x, weights):
+    if isinstance(layer, Pool):
+        return _max_pool(x, layer.window, layer.stride)
+    if isinstance(layer, Norm):
+        return _normalise(x, layer)
+    kernel = np.asarray(weights[layer.name]["kernel"], np.float64)
+    bias = np.asarray(weights[layer.name]["bias"], np.float64)
+    if isinstance(layer, Conv):
+        return _convolve(x, kernel, layer) + bias
+    return x.reshape(len(x), -1) @ kernel + bias
+
+
+def _normalise(x, layer):
+    before = layer.size // 2
+    pads = ((0, 0), (0, 0), (0, 0), (before, layer.size - 1 - before))
+    squares, channels = np.pad(x**2, pads), x.shape[3]
+    total = sum(squares[..., shift : shift + channels] for shift in range(layer.size))
+    return x / (layer.k + layer.alpha / layer.size * total) ** layer.beta
 
 
 def _convolve(x, kernel, layer):

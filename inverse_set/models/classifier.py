@@ -28,11 +28,31 @@ class Pool(NamedTuple):
     stride: int = 2
 
 
+class Norm(NamedTuple):
+    """Caffe's local response normalisation across `size` channels; alpha is divided by `size`."""
+
+    name: str
+    size: int = 5
+    alpha: float = 1e-4
+    beta: float = 0.75
+    k: float = 1.0
+
+
 class Dense(NamedTuple):
     """An inner product; every one but the last of a plan is followed by a ReLU."""
 
     name: str
     features: int
+
+
+def names(plan):
+    """Every name under which a plan's activations are read, in the order they are computed."""
+    found = []
+    for layer in plan:
+        found.append(layer.name)
+        if isinstance(layer, Conv | Dense) and layer is not plan[-1]:
+            found.append(relu_name(layer.name))
+    return found
 
 
 def relu_name(name):
@@ -63,7 +83,7 @@ class Affine(nn.Module):
 class Classifier(nn.Module):
     """Runs a plan of layers and keeps every activation by name.
 
-    plan: tuple of `Conv`, `Pool` and `Dense` records, first layer first.
+    plan: tuple of `Conv`, `Pool`, `Norm` and `Dense` records, first layer first.
     batch_norm: normalise after every layer but the last (training only; folded on export).
     dropout: rate after the hidden inner products while training.
     """
@@ -90,6 +110,12 @@ class Classifier(nn.Module):
                     x = layers.max_pool(x, layer.window, layer.stride)
                 else:
                     x = jax.nn.relu(layers.max_pool(before_relu, layer.window, layer.stride))
+                before_relu, activations[layer.name] = None, x
+                if layer.name == until:
+                    break
+                continue
+            if isinstance(layer, Norm):
+                x = layers.local_response_norm(x, layer.size, layer.alpha, layer.beta, layer.k)
                 before_relu, activations[layer.name] = None, x
                 if layer.name == until:
                     break

@@ -133,3 +133,15 @@ def max_pool(x, window, stride):
         for b in range(window)
     ]
     return jax.tree.reduce(jnp.maximum, slices)
+
+
+def local_response_norm(x, size=5, alpha=1e-4, beta=0.75, k=1.0):
+    """Caffe's normalisation across channels, `[..., C] -> [..., C]`; size is odd.
+
+    x / (k + alpha / size * sum of x^2 over size zero-padded channels around)^beta; the sums are a
+    product with a banded matrix.
+    """
+    channel = jnp.arange(x.shape[-1])
+    band = abs(channel[:, None] - channel) <= size // 2
+    scale = k + alpha / size * jnp.matmul(x * x, band.astype(x.dtype))
+    return x * scale**-beta

@@ -2,6 +2,10 @@
 
 from inverse_set.models.classifier import Conv, Dense, Pool
 from inverse_set.models.generator import Deconv, Plan
+from inverse_set.models.pixels import Pixels, from_pictures
+
+PIXELS = Pixels(4.0, (2.0, 2.0, 2.0))  # the classifier reads [-2, 2]
+DRAWN = Pixels(1.0)  # the generator draws [0, 1]
 
 
 def classifier_plan(classes, resolution=32, width=32):
@@ -48,4 +52,4 @@ def generator_plan(resolution=32, width=32):
 
 def preprocess(images):
     """RGB images in [0, 1] -> the classifier's own scale, [-2, 2]."""
-    return 4.0 * (images - 0.5)
+    return from_pictures(PIXELS, images)

@@ -6,6 +6,7 @@ import math
 import numpy as np
 
 from inverse_set.errors import UserError
+from inverse_set.models.bind import network_of
 from inverse_set.models.zoo import Unit
 from inverse_set.types import Constraint
 
@@ -13,7 +14,7 @@ FORM = "write LAYER/UNIT:LOW:HIGH, for example fc8/monarch:p95:p99.9 or conv5/12
 
 
 def parse_constraint(model, text):
-    """`LAYER/UNIT[@row,col]:LOW:HIGH` -> (`Unit`, `Constraint`).
+    """`[NETWORK.]LAYER/UNIT[@row,col]:LOW:HIGH` -> (`Unit`, `Constraint`).
 
     UNIT: a 0-based index or a class name.  LOW, HIGH: numbers in the neuron's units, or percentiles
     of its natural activations such as p99.9.  Raises UserError.
@@ -32,29 +33,46 @@ def parse_constraint(model, text):
 
 
 def parse_unit(model, text):
-    """`LAYER/UNIT[@row,col]` -> `Unit`; the default position is the centre of the map."""
-    layer, slash, rest = text.strip().partition("/")
+    """`[NETWORK.]LAYER/UNIT[@row,col]` -> `Unit`; the default position is the centre of the map.
+
+    NETWORK: one of the model's by name; the subject by default.
+    """
+    place, slash, rest = text.strip().partition("/")
     if not slash or not rest:
         raise UserError(f"{text!r} names no unit", FORM)
-    if layer not in model.shapes:
+    named, dot, layer = place.rpartition(".")
+    owner = _network(model, named) if dot else model.subject
+    if layer not in owner.shapes:
         raise UserError(
-            f"{model.name} has no layer {layer!r}",
-            _suggest(layer, model.shapes, "its layers are " + ", ".join(model.shapes)),
+            f"{owner.name} has no layer {layer!r}",
+            _suggest(layer, owner.shapes, "its layers are " + ", ".join(owner.shapes)),
         )
     name, at, place = (part.strip() for part in rest.partition("@"))
-    shape = model.shapes[layer]
-    channel = _channel(model, layer, name.strip(), shape[-1])
+    shape = owner.shapes[layer]
+    channel = _channel(owner, layer, name.strip(), shape[-1])
+    network = owner.name if dot else None
     if len(shape) == 1:
         if at:
             raise UserError(
                 f"{layer} has no positions, {text!r} asks for one", f"write {layer}/{name}"
             )
-        return Unit(layer, (channel,))
+        return Unit(layer, (channel,), network)
     row, column = _position(place, shape, text) if at else (shape[0] // 2, shape[1] // 2)
-    return Unit(layer, (row, column, channel))
+    return Unit(layer, (row, column, channel), network)
 
 
-def _channel(model, layer, name, count):
+def _network(model, name):
+    for network in model.networks:
+        if network.name == name:
+            return network
+    known = [network.name for network in model.networks]
+    raise UserError(
+        f"there is no network {name!r} here",
+        _suggest(name, known, f"{' and '.join(known)} can be named; --subject adds another"),
+    )
+
+
+def _channel(network, layer, name, count):
     if name.isdecimal():
         index = int(name[:9]) if len(name) < 10 else count
         if index < count:
@@ -62,18 +80,26 @@ def _channel(model, layer, name, count):
         raise UserError(
             f"{layer} has no unit {name}", f"its units are 0 to {count - 1} (`inverse-set units`)"
         )
-    last = model.plan[-1].name
+    last = network.plan[-1].name
     if layer != last:
         raise UserError(
             f"unit {name!r} of {layer} is no number",
             f"units of {layer} are 0 to {count - 1}; only {last} units have names",
         )
-    synonyms = {_plain(s): i for i, label in enumerate(model.labels) for s in label.split(",")}
-    wanted = _plain(name)
-    if wanted in synonyms:
-        return synonyms[wanted]
+    synonyms, wanted = {}, _plain(name)
+    for index, label in enumerate(network.labels):
+        for synonym in label.split(","):
+            synonyms.setdefault(_plain(synonym), []).append(index)
+    found = sorted(set(synonyms.get(wanted, ())))
+    if len(found) > 1:
+        raise UserError(
+            f"{len(found)} classes of {network.name} are called {name!r}",
+            "say which by number: " + " or ".join(f"{i} ({network.labels[i]})" for i in found),
+        )
+    if found:
+        return found[0]
     raise UserError(
-        f"{model.name} has no class {name!r}",
+        f"{network.name} has no class {name!r}",
         _suggest(wanted, synonyms, "`inverse-set units` lists the classes"),
     )
 
@@ -114,25 +140,28 @@ def _bound(model, unit, text, whole):
 
 def natural_percentile(model, unit, percentile, whole=None):
     """The unit's activation at a percentile of natural pictures, interpolated linearly."""
-    if unit.layer not in model.natural:
+    network = network_of(model, unit)
+    if unit.layer not in network.natural:
+        known = f"; percentiles are known for {', '.join(network.natural)}" * bool(network.natural)
         raise UserError(
-            f"{model.name} knows no natural activations of {unit.layer}",
-            f"give numbers instead; percentiles are known for {', '.join(model.natural)}",
+            f"{network.name} knows no natural activations of {unit.layer}",
+            f"give numbers instead{known}",
         )
-    first, last = model.quantiles[0], model.quantiles[-1]
+    first, last = network.quantiles[0], network.quantiles[-1]
     if not first <= percentile <= last:
         raise UserError(
             f"{whole or unit.layer}: percentile p{percentile:g} is out of range",
             f"percentiles from p{first:g} to p{last:g} are known",
         )
-    column = model.natural[unit.layer][(slice(None), *unit.index)]
-    return float(np.interp(percentile, model.quantiles, column))
+    column = network.natural[unit.layer][(slice(None), *unit.index)]
+    return float(np.interp(percentile, network.quantiles, column))
 
 
 def unit_name(model, unit):
-    """A short name for people: `fc8/monarch`, `conv5/12@4,4`."""
-    channel = unit.index[-1]
-    if unit.layer == model.plan[-1].name:
-        return f"{unit.layer}/{model.labels[channel].split(',')[0]}"
+    """A short name for people: `fc8/monarch`, `conv5/12@4,4`, `places205.fc8/gas station`."""
+    channel, network = unit.index[-1], network_of(model, unit)
+    layer = f"{network.name}.{unit.layer}" if len(model.networks) > 1 else unit.layer
+    if unit.layer == network.plan[-1].name:
+        return f"{layer}/{network.labels[channel].split(',')[0]}"
     place = f"@{unit.index[0]},{unit.index[1]}" if len(unit.index) == 3 else ""
-    return f"{unit.layer}/{channel}{place}"
+    return f"{layer}/{channel}{place}"

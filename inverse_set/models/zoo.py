@@ -1,62 +1,101 @@
 """The models by name: their networks, weights, labels and natural activations."""
 
 import functools
-import hashlib
-import json
 import pathlib
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
-import safetensors.numpy
 
-from inverse_set import errors, types
-from inverse_set.models import certificate, mini
-from inverse_set.models.classifier import Classifier, relu_name
+from inverse_set.convert import home
+from inverse_set.errors import WEIGHTS, UserError
+from inverse_set.models import caffenet, mini, weights
+from inverse_set.models.classifier import Classifier
 from inverse_set.models.generator import Generator
+from inverse_set.models.pixels import Pixels
 from inverse_set.settings import Natural
 
 FOLDER = pathlib.Path(__file__).parent / "weights"
-STARTS = ("natural", "noise", "gaussian")
 ENCODER = "relu6"  # E: the code is fc6 after its ReLU
-NAMES = {"mini": "the bundled pair: needs nothing"}
+NAMES = {
+    "mini": "the bundled pair: needs nothing",
+    "caffenet": "the paper's pair: CaffeNet and the generator that inverts its fc6",
+}
+SUBJECTS = {
+    "alexnet": "BVLC AlexNet, a --subject for caffenet",
+    "places205": "Places205-CNN, a --subject for caffenet (the paper's fig. 6)",
+}
 
 
-class Model(NamedTuple):
-    """A classifier f, its encoder E (a prefix of it) and a generator G.
+class Network(NamedTuple):
+    """A classifier, whose units constraints name.
 
-    plan, generator_plan: layer records.  weights, generator_weights: {layer: {kernel, bias}}.
-    labels: names of the fc8 units.  resolution: pixels a side.
+    plan: layer records.  weights: {layer: {kernel, bias}}.  pixels: what it reads of a picture.
+    labels: names of the fc8 units.
     shapes: {layer: shape of one picture's activations}, layers in order.
     quantiles: `[Q]` percentiles at which natural activations are known.
     natural: {layer: `[Q, ...]`} activations of natural pictures at those percentiles.
-    codes: `Natural` of E.  starts: `[M, D]` codes of natural pictures to start from.
-    hashes: {file: SHA-256}.  record: what training measured.
     """
 
     name: str
     plan: tuple
-    generator_plan: Any
     weights: Any
-    generator_weights: Any
+    pixels: Pixels
     labels: tuple
-    resolution: int
     shapes: dict
     quantiles: np.ndarray
     natural: dict
+
+
+class Drawer(NamedTuple):
+    """A generator G: its plan, its weights and the scale it draws in."""
+
+    plan: Any
+    weights: Any
+    pixels: Pixels
+
+
+class Model(NamedTuple):
+    """All that a sample needs: E, G and the classifiers whose units are constrained.
+
+    networks: the encoder's classifier first, the subject, f's, last; often one and the same.
+    generator: `Drawer`.  resolution: pixels a side of a picture.
+    codes: `Natural` of E.  starts: `[M, D]` codes of natural pictures, None where unknown.
+    hashes: {file: SHA-256}.  record: what training or conversion wrote down.
+    untrained: "random:SEED" if the weights are random, else None.
+    """
+
+    name: str
+    networks: tuple
+    generator: Drawer
+    resolution: int
     codes: Natural
-    starts: np.ndarray
+    starts: np.ndarray | None
     hashes: dict
     record: dict
+    untrained: str | None = None
+
+    @property
+    def encoder(self):
+        """The classifier of which E is a prefix."""
+        return self.networks[0]
+
+    @property
+    def subject(self):
+        """The classifier that constraints mean unless they say otherwise."""
+        return self.networks[-1]
 
 
 class Unit(NamedTuple):
-    """One neuron: a layer and an index into one picture's activations of that layer."""
+    """One neuron: a layer, an index into one picture's activations of it, and a network's name.
+
+    network: None is the subject.
+    """
 
     layer: str
     index: tuple
+    network: str | None = None
 
     @property
     def position(self):
@@ -65,240 +104,196 @@ class Unit(NamedTuple):
 
 
 def files(name):
-    """The weight files of a model."""
-    return (FOLDER / f"{name}_classifier.safetensors", FOLDER / f"{name}_generator.safetensors")
+    """The weight files of a model or of a subject."""
+    if name == "mini":
+        return (FOLDER / "mini_classifier.safetensors", FOLDER / "mini_generator.safetensors")
+    if name == "caffenet":
+        return (home.weights("caffenet"), home.weights("fc6_generator"))
+    return (home.weights(name),)
 
 
 @functools.cache
-def load(name="mini"):
-    """The model called `name`; UserError for an unknown one or for missing or broken weights."""
+def load(name="mini", subject=None, untrained=None):
+    """The model called `name`; UserError for an unknown one or for missing or broken weights.
+
+    subject: the name of another classifier, whose units constraints mean.
+    untrained: "random:SEED" for random weights in place of the files.
+    """
+    _check_names(name, subject)
+    seed = None if untrained is None else _seed(untrained)
+    model = _mini(seed) if name == "mini" else _caffenet(subject, seed)
+    return model._replace(untrained=untrained)
+
+
+def _check_names(name, subject):
+    if name in SUBJECTS:
+        raise UserError(
+            f"{name} has no generator of its own",
+            f"use it with another's: --model=caffenet --subject={name}",
+        )
     if name not in NAMES:
-        raise errors.UserError(
+        raise UserError(
             f"unknown model {name!r}",
             f"choose among: {', '.join(NAMES)} (`inverse-set models` describes them)",
         )
-    parts = [_read(path) for path in files(name)]
-    try:
-        return _assemble(name, *parts)
-    except (KeyError, ValueError, TypeError, ArithmeticError) as error:
-        raise errors.UserError(
-            f"the weight files of {name} do not fit together: {' '.join(str(error).split())}",
-            "reinstall the package: its weight files are damaged",
-            errors.WEIGHTS,
-        ) from error
+    if subject not in (None, name) and (name != "caffenet" or subject not in SUBJECTS):
+        raise UserError(
+            f"{name} takes no subject {subject!r}",
+            f"subjects are {', '.join(SUBJECTS)}, with --model=caffenet",
+        )
 
 
-class WeightFile(NamedTuple):
-    """One safetensors file: float32 tensors, the record in its header, its SHA-256."""
+def _seed(text):
+    kind, _, number = text.partition(":")
+    if kind != "random" or not number.isdecimal() or len(number) > 9:
+        raise UserError(
+            f"{text!r} names no weights", "write --weights=random:0 for untrained ones, or nothing"
+        )
+    return int(number)
 
-    name: str
-    tensors: dict
-    record: dict
-    digest: str
+
+def _fitting(build):
+    """Turns what a file that does not fit provokes into an error that says so."""
+
+    @functools.wraps(build)
+    def guarded(*arguments):
+        try:
+            return build(*arguments)
+        except (KeyError, ValueError, TypeError, ArithmeticError, AttributeError) as error:
+            name = arguments[0]
+            raise UserError(
+                f"the weight files of {name} do not fit together: {' '.join(str(error).split())}",
+                _remedy(name),
+                WEIGHTS,
+            ) from error
+
+    return guarded
 
 
-def _assemble(name, classifier, generator):
-    tensors, record = classifier.tensors, classifier.record
+def _remedy(name):
+    if name == "mini":
+        return "reinstall the package, or train the model with experiments/train_mini.py"
+    return (
+        f"`inverse-set fetch {name}` downloads and converts it, "
+        f"`inverse-set convert FILE --network={name}` converts a file you have"
+    )
+
+
+def _mini(seed):
+    parts = [weights.read(path, _remedy("mini")) for path in files("mini")]
+    return _assemble_mini("mini", *parts, seed)
+
+
+@_fitting
+def _assemble_mini(name, classifier, generator, seed=None):
+    record = classifier.record
     labels = tuple(record["labels"])
-    resolution, width = record["resolution"], record["width"]
-    plan = mini.classifier_plan(len(labels), resolution, width)
-    generator_plan = mini.generator_plan(resolution, width)
-    weights, generator_weights = _tree(tensors), _tree(generator.tensors)
-    quantiles = np.asarray(record["quantiles"], float)
-    image = jax.ShapeDtypeStruct((1, resolution, resolution, 3), jnp.float32)
-    _check_shapes(Classifier(plan), image, weights)
-    outputs = jax.eval_shape(Classifier(plan).apply, {"params": weights}, image)
+    side, width = record["resolution"], record["width"]
+    plan = mini.classifier_plan(len(labels), side, width)
+    generator_plan = mini.generator_plan(side, width)
+    if seed is not None:
+        expected = weights.shapes(Classifier(plan), (side, side, 3))
+        classifier = _drawn("mini", expected, seed)
+    quantiles = record["quantiles"]
+    encoder = network(name, plan, classifier, mini.PIXELS, labels, side, quantiles)
+    if seed is not None:
+        expected = weights.shapes(Generator(generator_plan), encoder.shapes["fc6"])
+        generator = _drawn("mini's generator", expected, seed, generator_plan.deconvs)
+    model = _model(name, side, (encoder,), [classifier], generator, generator_plan, mini.DRAWN)
+    if seed is None and model.starts is None:
+        raise ValueError("codes/starts is expected and not there")
+    return model
+
+
+def _caffenet(subject, seed):
+    """The full-size pair, with another classifier as its subject if one is named."""
+    names = ["caffenet"] if subject in (None, "caffenet") else ["caffenet", subject]
+    if seed is None:
+        parts = [weights.read(home.weights(name), _remedy(name)) for name in names]
+        generator = weights.read(home.weights("fc6_generator"), _remedy("fc6_generator"))
+    else:
+        parts = [_random_classifier(name, seed + i) for i, name in enumerate(names)]
+        expected = weights.shapes(Generator(caffenet.FC6_GENERATOR), (caffenet.CODES,))
+        deconvs, scales = caffenet.FC6_GENERATOR.deconvs, {"deconv0": caffenet.CONTRAST}
+        generator = _drawn("fc6_generator", expected, seed, deconvs, scales)
+    return _assemble_caffenet("caffenet", names, parts, generator)
+
+
+def _random_classifier(name, seed):
+    size = (caffenet.SIZE, caffenet.SIZE, 3)
+    expected = weights.shapes(Classifier(caffenet.CLASSIFIERS[name]), size)
+    return _drawn(name, expected, seed, scales={"conv1": 1 / caffenet.CONTRAST})
+
+
+@_fitting
+def _assemble_caffenet(name, names, parts, generator):
+    networks = tuple(map(full_size, names, parts))
+    plan, side = caffenet.FC6_GENERATOR, caffenet.RESOLUTION
+    model = _model(name, side, networks, parts, generator, plan, caffenet.DRAWN)
+    if model.starts is None and model.codes.upper is None and parts[0].record:
+        upper = np.full(caffenet.CODES, caffenet.CODE_LIMIT, np.float32)
+        square = caffenet.PAIR_SQUARE
+        return model._replace(codes=Natural(model.codes.lower, upper, square, square))
+    return model
+
+
+def full_size(name, part):
+    """`Network` of one of Caffe's classifiers; ValueError if its weight file does not fit."""
+    mean = tuple(float(value) for value in part.record.get("mean", caffenet.MEAN))
+    if len(mean) != 3 or not np.isfinite(mean).all():
+        raise ValueError(f"expected a mean of 3 numbers, file has {mean}")
+    labels, quantiles = caffenet.labels(name), part.record.get("quantiles", ())
+    plan, pixels = caffenet.CLASSIFIERS[name], caffenet.pixels(mean)
+    return network(name, plan, part, pixels, labels, caffenet.SIZE, quantiles)
+
+
+def network(name, plan, part, pixels, labels, side, quantiles):
+    """`Network` from a weight file's part; ValueError for what does not fit.
+
+    side: pixels a side that it reads.  labels: of the last layer's units.
+    """
+    module, layers = Classifier(plan), weights.tree(part.tensors)
+    weights.check(weights.shapes(module, (side, side, 3)), layers)
+    image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+    outputs = jax.eval_shape(module.apply, {"params": layers}, image)
     shapes = {layer.name: outputs[layer.name].shape[1:] for layer in plan}
-    code = outputs[ENCODER].shape[1:]
-    expected = {f"natural/{layer}": (*quantiles.shape, *shapes[layer]) for layer in shapes}
-    expected |= {"codes/upper": code, "codes/starts": (len(tensors["codes/starts"]), *code)}
-    for key, want in expected.items():
-        if key in tensors and tensors[key].shape != want:
-            raise ValueError(f"expected {key} {want}, file has {tensors[key].shape}")
-    _check_shapes(
-        Generator(generator_plan), jax.ShapeDtypeStruct((1, *code), jnp.float32), generator_weights
-    )
-    square = float(record["code_square"])
-    return Model(
-        name,
-        plan,
-        generator_plan,
-        weights,
-        generator_weights,
-        labels,
-        resolution,
-        shapes,
-        quantiles,
-        {layer: tensors[f"natural/{layer}"] for layer in shapes if f"natural/{layer}" in tensors},
-        Natural(
-            lower=np.zeros_like(tensors["codes/upper"]),
-            upper=tensors["codes/upper"],
-            code_square=square,
-            feature_square=square,
-        ),
-        tensors["codes/starts"],
-        {part.name: part.digest for part in (classifier, generator)},
-        record,
-    )
+    if shapes[plan[-1].name] != (len(labels),):
+        raise ValueError(f"expected {shapes[plan[-1].name][0]} labels, got {len(labels)}")
+    quantiles, natural = np.asarray(quantiles, float), {}
+    for layer in shapes:
+        if f"natural/{layer}" in part.tensors:
+            natural[layer] = values = part.tensors[f"natural/{layer}"]
+            if values.shape != (want := (*quantiles.shape, *shapes[layer])):
+                raise ValueError(f"expected natural/{layer} {want}, file has {values.shape}")
+    return Network(name, plan, layers, pixels, labels, shapes, quantiles, natural)
 
 
-def _read(path):
-    """`WeightFile`; UserError for one that is missing, broken or not finite."""
-    try:
-        data = path.read_bytes()
-        tensors = safetensors.numpy.load(data)
-        with safetensors.safe_open(path, "numpy") as file:
-            record = json.loads((file.metadata() or {}).get("record", "{}"))
-    except FileNotFoundError:
-        raise errors.UserError(
-            f"weights are missing: {path.name} is not in the package",
-            "reinstall the package, or train the model with experiments/train_mini.py",
-            errors.WEIGHTS,
-        ) from None
-    except (OSError, ValueError, safetensors.SafetensorError) as error:
-        raise errors.UserError(
-            f"{path.name} is not a whole weight file: {error}",
-            "reinstall the package: the file is damaged or truncated",
-            errors.WEIGHTS,
-        ) from error
-    tensors = {key: value.astype(np.float32) for key, value in tensors.items()}
-    for key, value in tensors.items():
-        if not np.isfinite(value).all():
-            raise errors.UserError(
-                f"{path.name}: {key} holds NaN or infinity",
-                "reinstall the package: the file is damaged",
-                errors.WEIGHTS,
-            )
-    return WeightFile(path.name, tensors, record, hashlib.sha256(data).hexdigest())
+def _model(name, side, networks, parts, generator, plan, drawn):
+    """`Model` of classifiers, the files they came from, and a generator's file and plan."""
+    code, layers = networks[0].shapes["fc6"], weights.tree(generator.tensors)
+    weights.check(weights.shapes(Generator(plan), code), layers)
+    codes, starts = _natural_codes(code, parts[0])
+    hashes = {part.name: part.digest for part in (*parts, generator)}
+    drawer = Drawer(plan, layers, drawn)
+    return Model(name, networks, drawer, side, codes, starts, hashes, parts[0].record)
 
 
-def _tree(tensors):
-    """{"conv1/kernel": a, ...} -> {"conv1": {"kernel": a}}; other names are left out."""
-    tree = {}
-    for key, value in tensors.items():
-        layer, leaf = key.split("/")
-        if leaf in ("kernel", "bias"):
-            tree.setdefault(layer, {})[leaf] = value
-    return tree
+def _natural_codes(code, part):
+    """(`Natural`, starts) as measured on natural pictures, or what holds without: E is a ReLU."""
+    if "codes/starts" not in part.tensors:
+        return Natural(lower=np.zeros(code, np.float32)), None
+    upper, starts = part.tensors["codes/upper"], part.tensors["codes/starts"]
+    for key, array, want in (
+        ("codes/upper", upper, code),
+        ("codes/starts", starts, (len(starts), *code)),
+    ):
+        if array.shape != want or not array.size:
+            raise ValueError(f"expected {key} {want}, file has {array.shape}")
+    square = float(part.record["code_square"])
+    return Natural(np.zeros_like(upper), upper, square, square), starts
 
 
-def _check_shapes(network, example, weights):
-    expected = jax.eval_shape(network.init, jax.random.key(0), example)["params"]
-    for layer in sorted(set(expected) | set(weights)):
-        if layer not in weights or layer not in expected:
-            side = "expected and not there" if layer not in weights else "there and not expected"
-            raise ValueError(f"layer {layer} is {side}")
-        for leaf in ("kernel", "bias"):
-            want, have = expected[layer][leaf].shape, weights[layer][leaf].shape
-            if want != have:
-                raise ValueError(f"expected {layer}.{leaf} {want}, file has {have}")
-
-
-@functools.cache
-def _generate(plan):
-    def generate(weights, codes):
-        return Generator(plan).apply({"params": weights}, codes)
-
-    return generate
-
-
-@functools.cache
-def _read_units(plan, until, layers):
-    def read(weights, positions, images):
-        outputs = Classifier(plan).apply({"params": weights}, mini.preprocess(images), until=until)
-        columns = []
-        for place, layer in enumerate(layers):
-            values = outputs[layer]
-            values = values.reshape(values.shape[0], *(1,) * (4 - values.ndim), *values.shape[1:])
-            row, column, channel = positions[place]
-            columns.append(values[:, row, column, channel])
-        return outputs[ENCODER], jnp.stack(columns, axis=-1)
-
-    return read
-
-
-def quantise(images):
-    """Images in [0, 1] as an 8-bit file keeps them."""
-    levels = jnp.round(jnp.clip(images, 0.0, 1.0) * 255.0)
-    return levels * np.float32(257 / 65536) + levels * np.float32(1 / 255 - 257 / 65536)
-
-
-def networks(model, units):
-    """`types.Networks` of a model and the units constrained, E and f in one forward pass.
-
-    Which unit of a layer is an argument of the compiled functions: another one compiles nothing.
-    """
-    layers = tuple(unit.layer for unit in units)
-    order = []
-    for layer in model.plan:
-        order += [layer.name, relu_name(layer.name)]
-    until = max((ENCODER, *layers), key=order.index)
-    positions = jnp.asarray([unit.position for unit in units], jnp.int32)
-    partial = jax.tree_util.Partial
-    return types.Networks(
-        partial(_generate(model.generator_plan), model.generator_weights),
-        partial(_read_units(model.plan, until, layers), model.weights, positions),
-        partial(quantise),
-    )
-
-
-def measure(model, images, units, batch=50):
-    """The certificate: activations `[n, P]` of 8-bit images `[n, H, W, 3]`, NumPy float64."""
-    columns = []
-    for unit in units:
-        parts = [
-            certificate.forward(
-                model.plan,
-                model.weights,
-                mini.preprocess(images[i : i + batch] / 255.0),
-                unit.layer,
-            )[(slice(None), *unit.index)]
-            for i in range(0, len(images), batch)
-        ]
-        columns.append(np.concatenate(parts) if parts else np.zeros(0))
-    return np.stack(columns, axis=-1)
-
-
-def starting_codes(model, kind, count, seed):
-    """`[count, D]` codes to start from; count >= 1.
-
-    kind: "natural", codes of real pictures, drawn at random; "noise", uniform random pictures
-    through E, as sec. 3.4 has it (nearly one code); "gaussian", N(0, 1) before the box.
-    """
-    key = jax.random.key(seed)
-    if kind == "natural":
-        total = len(model.starts)
-        rounds = [jax.random.fold_in(key, r) for r in range(-(-count // total))]
-        order = np.concatenate([jax.random.permutation(k, total) for k in rounds])
-        return model.starts[order[:count]]
-    if kind == "gaussian":
-        return np.asarray(jax.random.normal(key, (count, model.starts.shape[1])))
-    if kind != "noise":
-        raise ValueError(f"expected a start among {', '.join(STARTS)}, got {kind!r}")
-    noise = jax.random.uniform(key, (count, model.resolution, model.resolution, 3))
-    return np.asarray(_encode(model.plan)(model.weights, noise))
-
-
-@functools.cache
-def _encode(plan):
-    @jax.jit
-    def encode(weights, images):
-        images = mini.preprocess(images)
-        return Classifier(plan).apply({"params": weights}, images, until=ENCODER)[ENCODER]
-
-    return encode
-
-
-@jax.jit
-def _raw(networks, codes):
-    return networks.read(networks.generate(codes))[1]
-
-
-def raw_activations(model, units, codes, batch=50):
-    """Activations `[n, P]` of the generator's pictures before clipping and rounding."""
-    if not len(codes):
-        return np.zeros((0, len(units)), np.float32)
-    bare, size = networks(model, units), min(batch, len(codes))
-    filled = np.concatenate([codes, np.repeat(codes[:1], -len(codes) % size, 0)])
-    parts = [_raw(bare, filled[i : i + size]) for i in range(0, len(codes), size)]
-    return np.concatenate(parts)[: len(codes)]
+def _drawn(name, expected, seed, plan=(), scales=None):
+    """What a weight file would hold, with random weights."""
+    tensors = weights.random(expected, seed, plan, scales)
+    return weights.WeightFile(f"{name} (random)", tensors, {}, weights.digest(tensors))

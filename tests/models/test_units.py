@@ -35,17 +35,21 @@ def rising(shape):
     return np.stack([entries + 10 * q for q in range(len(QUANTILES))])
 
 
-MODEL = zoo.Model(
+NETWORK = zoo.Network(
     name="mini",
     plan=mini.classifier_plan(len(LABELS), 32, 4),
-    generator_plan=None,
     weights=None,
-    generator_weights=None,
+    pixels=mini.PIXELS,
     labels=LABELS,
-    resolution=32,
     shapes=SHAPES,
     quantiles=QUANTILES,
     natural={layer: rising(SHAPES[layer]) for layer in ("conv5", "fc6", "fc8")},
+)
+MODEL = zoo.Model(
+    name="mini",
+    networks=(NETWORK,),
+    generator=None,
+    resolution=32,
     codes=None,
     starts=None,
     hashes=None,

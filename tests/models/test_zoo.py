@@ -10,7 +10,7 @@ import pytest
 import safetensors.numpy
 
 from inverse_set import errors
-from inverse_set.models import mini, zoo
+from inverse_set.models import bind, mini, zoo
 from inverse_set.models.classifier import Classifier
 from inverse_set.models.generator import Generator
 from inverse_set.models.zoo import Unit
@@ -95,9 +95,9 @@ def images():
 @pytest.fixture(scope="module")
 def outputs(model, images):
     """Every activation of the images, by the Flax network."""
-    network = Classifier(model.plan)
+    network = Classifier(model.encoder.plan)
     x = mini.preprocess(jnp.asarray(images, jnp.float32) / 255)
-    return jax.device_get(jax.jit(network.apply)({"params": model.weights}, x))
+    return jax.device_get(jax.jit(network.apply)({"params": model.encoder.weights}, x))
 
 
 def refused():
@@ -113,21 +113,28 @@ def refused():
 
 def test_load_returns_what_was_written(model, contents):
     classifier, generator = contents[CLASSIFIER], contents[GENERATOR]
-    assert (model.name, model.resolution, model.labels) == ("mini", 32, tuple(RECORD["labels"]))
+    assert (model.name, model.resolution, model.encoder.labels) == (
+        "mini",
+        32,
+        tuple(RECORD["labels"]),
+    )
     assert model.record == RECORD
-    for tensors, weights in ((classifier, model.weights), (generator, model.generator_weights)):
+    for tensors, weights in (
+        (classifier, model.encoder.weights),
+        (generator, model.generator.weights),
+    ):
         names = {key for key in tensors if key.split("/")[1] in ("kernel", "bias")}
         assert names == {f"{layer}/{leaf}" for layer in weights for leaf in weights[layer]}
         for key in names:
             layer, leaf = key.split("/")
             assert weights[layer][leaf].dtype == np.float32
             np.testing.assert_array_equal(weights[layer][leaf], tensors[key])
-    assert list(model.shapes) == [layer.name for layer in model.plan]
-    assert model.shapes["conv5"] == (8, 8, 16)
-    assert model.shapes["fc8"] == (3,)
-    assert list(model.quantiles) == QUANTILES
-    assert set(model.natural) == {"conv5", "fc6", "fc7", "fc8"}
-    for layer, values in model.natural.items():
+    assert list(model.encoder.shapes) == [layer.name for layer in model.encoder.plan]
+    assert model.encoder.shapes["conv5"] == (8, 8, 16)
+    assert model.encoder.shapes["fc8"] == (3,)
+    assert list(model.encoder.quantiles) == QUANTILES
+    assert set(model.encoder.natural) == {"conv5", "fc6", "fc7", "fc8"}
+    for layer, values in model.encoder.natural.items():
         np.testing.assert_array_equal(values, classifier[f"natural/{layer}"])
     np.testing.assert_array_equal(model.starts, classifier["codes/starts"])
     np.testing.assert_array_equal(model.codes.upper, classifier["codes/upper"])
@@ -151,7 +158,7 @@ def test_a_model_is_loaded_once(folder):
         zoo.load.cache_clear()
 
 
-@pytest.mark.parametrize("name", ["Mini", "caffenet", "", "../mini"])
+@pytest.mark.parametrize("name", ["Mini", "vgg", "", "../mini"])
 def test_unknown_models(name):
     with pytest.raises(errors.UserError, match="mini") as caught:
         zoo.load.__wrapped__(name)
@@ -340,7 +347,7 @@ def test_another_digit_in_the_record_is_refused(folder, key, byte):
 
 
 def test_networks_read_the_encoder_and_the_units(model, images, outputs):
-    networks = zoo.networks(model, UNITS)
+    networks = bind.networks(model, UNITS)
     features, activations = jax.jit(networks.read)(images.astype(np.float32) / 255)
     close = {"rtol": 1e-4, "atol": 1e-5}
     np.testing.assert_allclose(features, outputs["relu6"], **close)
@@ -355,7 +362,7 @@ def test_networks_read_the_encoder_and_the_units(model, images, outputs):
 
 @pytest.mark.parametrize("unit", [Unit("pool1", (15, 0, 3)), Unit("conv2", (0, 15, 11))])
 def test_networks_of_a_unit_before_the_encoder(model, images, outputs, unit):
-    networks = zoo.networks(model, [unit])
+    networks = bind.networks(model, [unit])
     features, activations = jax.jit(networks.read)(images.astype(np.float32) / 255)
     np.testing.assert_allclose(features, outputs["relu6"], rtol=1e-4, atol=1e-5)
     expected = outputs[unit.layer][(slice(None), *unit.index)]
@@ -363,13 +370,13 @@ def test_networks_of_a_unit_before_the_encoder(model, images, outputs, unit):
 
 
 def test_networks_generate_and_finish(model):
-    networks = zoo.networks(model, UNITS[:1])
+    networks = bind.networks(model, UNITS[:1])
     generated = jax.jit(networks.generate)(model.starts[:2])
-    apply = jax.jit(Generator(model.generator_plan).apply)
-    expected = apply({"params": model.generator_weights}, model.starts[:2])
+    apply = jax.jit(Generator(model.generator.plan).apply)
+    expected = apply({"params": model.generator.weights}, model.starts[:2])
     assert generated.shape == (2, 32, 32, 3)
     np.testing.assert_allclose(generated, expected, rtol=1e-6)
-    np.testing.assert_array_equal(networks.finish(generated), zoo.quantise(generated))
+    np.testing.assert_array_equal(networks.finish(generated), bind.quantise(generated))
 
 
 def test_another_unit_compiles_nothing(model):
@@ -382,35 +389,35 @@ def test_another_unit_compiles_nothing(model):
         return networks.read(networks.finish(networks.generate(codes)))[1]
 
     codes = model.starts[:2]
-    first = run(zoo.networks(model, [Unit("fc8", (0,)), Unit("conv5", (4, 4, 0))]), codes)
-    second = run(zoo.networks(model, [Unit("fc8", (2,)), Unit("conv5", (0, 7, 15))]), codes)
+    first = run(bind.networks(model, [Unit("fc8", (0,)), Unit("conv5", (4, 4, 0))]), codes)
+    second = run(bind.networks(model, [Unit("fc8", (2,)), Unit("conv5", (0, 7, 15))]), codes)
     assert len(traces) == 1
     assert not np.isclose(first, second).any()
-    jax.eval_shape(run, zoo.networks(model, [Unit("fc7", (0,)), Unit("conv5", (4, 4, 0))]), codes)
+    jax.eval_shape(run, bind.networks(model, [Unit("fc7", (0,)), Unit("conv5", (4, 4, 0))]), codes)
     assert len(traces) == 2
 
 
 def test_measure_agrees_with_the_network(model, images, outputs):
     """In batches that do not divide the number of images."""
-    measured = zoo.measure(model, images, UNITS, batch=2)
+    measured = bind.measure(model, images, UNITS, batch=2)
     expected = [outputs[unit.layer][(slice(None), *unit.index)] for unit in UNITS]
     assert measured.dtype == np.float64
     np.testing.assert_allclose(measured, np.stack(expected, axis=1), rtol=1e-4, atol=1e-5)
-    assert zoo.measure(model, images[:0], UNITS).shape == (0, 4)
+    assert bind.measure(model, images[:0], UNITS).shape == (0, 4)
 
 
 def test_raw_activations_are_those_before_rounding(model):
     codes = model.starts[:5]
-    networks = zoo.networks(model, UNITS)
+    networks = bind.networks(model, UNITS)
     expected = jax.jit(lambda codes: networks.read(networks.generate(codes))[1])(codes)
-    raw = zoo.raw_activations(model, UNITS, codes, batch=3)
+    raw = bind.raw_activations(model, UNITS, codes, batch=3)
     np.testing.assert_allclose(raw, expected, rtol=1e-4, atol=1e-5)
-    assert zoo.raw_activations(model, UNITS, codes[:0]).shape == (0, 4)
+    assert bind.raw_activations(model, UNITS, codes[:0]).shape == (0, 4)
 
 
 @pytest.mark.parametrize("compiled", [False, True])
 def test_quantised_images_are_those_of_an_8_bit_file(compiled):
-    quantise = jax.jit(zoo.quantise) if compiled else zoo.quantise
+    quantise = jax.jit(bind.quantise) if compiled else bind.quantise
     rng = np.random.default_rng(0)
     levels = np.arange(256, dtype=np.float32)
     images = np.concatenate([rng.uniform(-0.2, 1.2, 5000), levels / 255]).astype(np.float32)
@@ -426,17 +433,17 @@ def test_quantised_images_are_those_of_an_8_bit_file(compiled):
 
 @pytest.mark.parametrize("kind", ["natural", "gaussian", "noise"])
 def test_starting_codes_follow_the_seed(model, kind):
-    codes = zoo.starting_codes(model, kind, 5, 0)
+    codes = bind.starting_codes(model, kind, 5, 0)
     assert codes.shape == (5, 128)
     assert codes.dtype == np.float32
     assert np.isfinite(codes).all()
-    np.testing.assert_array_equal(zoo.starting_codes(model, kind, 5, 0), codes)
-    assert not np.array_equal(zoo.starting_codes(model, kind, 5, 1), codes)
+    np.testing.assert_array_equal(bind.starting_codes(model, kind, 5, 0), codes)
+    assert not np.array_equal(bind.starting_codes(model, kind, 5, 1), codes)
 
 
 def test_natural_starting_codes_repeat_only_once_all_are_used(model):
     """The small pair knows 7 codes: the first 7 drawn are all of them, and so are the next."""
-    codes = zoo.starting_codes(model, "natural", 17, 0)
+    codes = bind.starting_codes(model, "natural", 17, 0)
     rows = [np.flatnonzero((model.starts == code).all(1)).item() for code in codes]
     assert sorted(rows[:7]) == sorted(rows[7:14]) == list(range(7))
     assert len(set(rows[14:])) == 3
@@ -445,11 +452,11 @@ def test_natural_starting_codes_repeat_only_once_all_are_used(model):
 
 def test_kinds_of_starting_codes_differ(model):
     """Gaussian ones are standard; noise is a picture passed through E, so never negative."""
-    gaussian = zoo.starting_codes(model, "gaussian", 200, 0)
+    gaussian = bind.starting_codes(model, "gaussian", 200, 0)
     assert abs(gaussian.mean()) < 0.05
     assert abs(gaussian.std() - 1) < 0.05
-    noise = zoo.starting_codes(model, "noise", 5, 0)
+    noise = bind.starting_codes(model, "noise", 5, 0)
     assert (noise >= 0).all()
     assert (noise > 0).any()
-    natural = zoo.starting_codes(model, "natural", 5, 0)
+    natural = bind.starting_codes(model, "natural", 5, 0)
     assert not np.allclose(noise, natural)

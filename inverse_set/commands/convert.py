@@ -1,0 +1,75 @@
+"""`inverse-set convert`: a released weight file to one that the models load."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+
+from inverse_set import disk
+from inverse_set.commands import lists
+from inverse_set.convert import arrange, converting, home, natural, weight_file
+from inverse_set.errors import UserError
+from inverse_set.models import weights, zoo
+
+
+def main(values, arguments):
+    """Runs the command; returns its exit code."""
+    source, destination = _paths(values, arguments)
+    classifier = values.network != "fc6_generator"
+    for flag, given in (("images", values.images), ("mean", values.mean)):
+        if given and not classifier:
+            raise UserError(f"--{flag} is of no use to a generator", f"leave --{flag} out")
+    if destination.exists() and not values.overwrite:
+        raise UserError(f"{destination} is already there", "pass --overwrite to replace it")
+    pictures = natural.pictures(values.images) if values.images else None
+    record = converting.convert(source, destination, values.network, values.dtype, values.mean)
+    if pictures is not None:
+        record = add_natural(destination, record, pictures)
+    elif classifier:
+        print(
+            "note: without --images=DIR of natural pictures there are no percentiles, no natural "
+            "starting codes and no check of the activations",
+            file=sys.stderr,
+        )
+    for key in ("network", "dtype", "mean", "mean_of", "source_sha256", "result_sha256"):
+        if key in record:
+            print(f"{key}: {record[key]}")
+    print(f"written to {destination} ({destination.stat().st_size / 2**20:.0f} MiB)")
+    return 0
+
+
+def _paths(values, arguments):
+    if not values.network:
+        raise UserError(
+            "no --network given", f"say what the file holds: {', '.join(arrange.NETWORKS)}"
+        )
+    if len(arguments) not in (1, 2):
+        raise UserError(
+            "convert takes a source file, and where to write it if not into the cache",
+            "write `inverse-set convert SRC [DST.safetensors] --network=caffenet`",
+        )
+    destination = Path(arguments[1]) if len(arguments) > 1 else home.weights(values.network)
+    if destination.suffix != ".safetensors":
+        raise UserError(f"{destination} does not end in .safetensors", "name the destination so")
+    return Path(arguments[0]), destination
+
+
+def add_natural(path, record, pictures):
+    """Measures the network written to `path` on pictures, shows it, and writes it into the file."""
+    part = weights.read(path, "convert the file again")
+    network = zoo.full_size(record["network"], part)
+    statistics, tensors, more = natural.measure(network, pictures)
+    table = Table(title=f"{network.name} on {more['pictures']} natural pictures", box=None)
+    for title in ("layer", "mean", "deviation", "published for CaffeNet"):
+        table.add_column(title, justify="left" if title == "layer" else "right")
+    for name, (mean, deviation) in statistics.items():
+        known = "{:.2f} / {:.2f}".format(*natural.PUBLISHED[name])
+        table.add_row(name, f"{mean:.2f}", f"{deviation:.2f}", known)
+    lists.show(table)
+    everything = part.tensors | {k: v.astype(np.float32) for k, v in tensors.items()}
+    record = {k: v for k, v in record.items() if k != "result_sha256"} | more
+    shapes = {name: value.shape for name, value in everything.items()}
+    with disk.writing(path):
+        digest = weight_file.write(path, shapes, everything.items(), record, record["dtype"])
+    return record | {"result_sha256": digest}

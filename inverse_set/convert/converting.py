@@ -1,0 +1,111 @@
+"""From a released file of any format to a weight file of ours."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from inverse_set import disk
+from inverse_set.convert import arrange, arrays, caffemodel, matconvnet, torch_file, weight_file
+from inverse_set.errors import UserError, WeightError
+from inverse_set.models import caffenet
+
+FORMATS = (".caffemodel", ".mat", ".pt", ".pth", ".npz", ".safetensors")
+
+
+def convert(source, destination, network, dtype="fp32", mean=None):
+    """Converts `source` and writes `destination`; returns the record it holds.
+
+    source: a released file, its format told by its ending (`FORMATS`).
+    network: one of `arrange.NETWORKS`.  dtype: "fp32" or "fp16".
+    mean: a file with the classifier's mean picture (.binaryproto, .npy, .mat); by default that in
+        the source, else ImageNet's.
+    Raises WeightError for a file that is not such a network; `destination` is untouched then.
+    """
+    source, destination = Path(source), Path(destination)
+    if network not in arrange.NETWORKS:
+        raise UserError(
+            f"unknown network {network!r}", f"choose among: {', '.join(arrange.NETWORKS)}"
+        )
+    layers, own_mean = read(source)
+    arrange.check(source, network, layers)
+    record = {"network": network, "source": source.name, "source_sha256": _digest(source)}
+    record["dtype"] = dtype
+    if network != "fc6_generator":
+        given = read_mean(Path(mean)) if mean else own_mean
+        record["mean_of"] = Path(mean).name if mean else "ImageNet" if given is None else "source"
+        record["mean"] = [float(v) for v in (caffenet.MEAN if given is None else given)]
+    shapes = _shapes(network)
+    with disk.writing(destination):
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            tensors = _tensors(source, network, layers)
+            record["result_sha256"] = weight_file.write(destination, shapes, tensors, record, dtype)
+        except ValueError as error:
+            raise WeightError(source, str(error), remedy="give --dtype=fp32") from None
+    return record
+
+
+def read(path):
+    """({layer: arrays in Caffe's layout}, mean or None) of a released file."""
+    kind = path.suffix.lower()
+    if kind == ".caffemodel":
+        return caffemodel.read(path), None
+    if kind == ".mat":
+        return matconvnet.read(path)
+    if kind in (".pt", ".pth"):
+        return torch_file.read(path), None
+    if kind == ".npz":
+        return arrays.read_npz(path), None
+    if kind == ".safetensors":
+        return arrays.read_safetensors(path), None
+    raise WeightError(
+        path, f"files ending in {kind!r} are not known", remedy=f"known are {', '.join(FORMATS)}"
+    )
+
+
+def read_mean(path):
+    """float32 `[3]`, BGR: a mean picture over its pixels, as the generator's authors use it."""
+    if path.suffix == ".binaryproto":
+        image = caffemodel.read_mean(path)
+        if len(image) != 3:
+            raise WeightError(path, f"expected 3 channels, has {len(image)}")
+        return image.astype(np.float64).mean((1, 2)).astype(np.float32)
+    if path.suffix == ".npy":
+        return arrays.read_mean(path)
+    if path.suffix == ".mat":
+        mean = matconvnet.read(path)[1]
+        if mean is None:
+            raise WeightError(path, "it holds no average image")
+        return mean
+    raise WeightError(
+        path, "no mean picture by its ending", remedy="known are .binaryproto, .npy and .mat"
+    )
+
+
+def _digest(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _shapes(network):
+    """{tensor: shape} in our layout, in the order of Caffe's layers."""
+    shapes = {}
+    for name, (kernel, bias) in arrange.expected(network).items():
+        shapes[f"{name}/kernel"] = arrange.our_shape(network, kernel)
+        shapes[f"{name}/bias"] = bias
+    return shapes
+
+
+def _tensors(source, network, layers):
+    """(name, array) of one layer after another; what is done with is given back."""
+    for name in arrange.expected(network):
+        mapped = isinstance(layers, caffemodel.Weights)
+        if mapped:
+            layers.check_finite(name)
+        kernel, bias = arrange.arranged(network, name, layers[name])
+        if mapped:
+            layers.release(name)
+        yield f"{name}/kernel", kernel
+        del kernel
+        yield f"{name}/bias", bias
