@@ -9,7 +9,7 @@ from rich.table import Table
 from inverse_set import disk
 from inverse_set.commands import lists
 from inverse_set.convert import arrange, converting, home, natural, weight_file
-from inverse_set.errors import UserError
+from inverse_set.errors import UserError, WeightError
 from inverse_set.models import weights, zoo
 
 
@@ -70,6 +70,9 @@ def add_natural(path, record, pictures):
     everything = part.tensors | {k: v.astype(np.float32) for k, v in tensors.items()}
     record = {k: v for k, v in record.items() if k != "result_sha256"} | more
     shapes = {name: value.shape for name, value in everything.items()}
-    with disk.writing(path):
-        digest = weight_file.write(path, shapes, everything.items(), record, record["dtype"])
+    try:
+        with disk.writing(path):
+            digest = weight_file.write(path, shapes, everything.items(), record, record["dtype"])
+    except ValueError as error:
+        raise WeightError(path, str(error), remedy="give --dtype=fp32") from None
     return record | {"result_sha256": digest}

@@ -32,7 +32,8 @@ def write(path, shapes, tensors, record, dtype="fp32"):
         for (name, array), (want, shape) in zip(tensors, shapes.items(), strict=True):
             if name != want or array.shape != tuple(shape):
                 raise ValueError(f"expected {want} {tuple(shape)}, got {name} {array.shape}")
-            data = np.ascontiguousarray(array, kind)
+            with np.errstate(over="ignore"):
+                data = np.ascontiguousarray(array, kind)
             if dtype == "fp16" and np.isinf(data).any():
                 raise ValueError(f"{name} exceeds what fp16 holds, write fp32")
             total.update(data)
