@@ -23,10 +23,12 @@ def main(values, arguments):
     if destination.exists() and not values.overwrite:
         raise UserError(f"{destination} is already there", "pass --overwrite to replace it")
     pictures = natural.pictures(values.images) if values.images else None
-    record = converting.convert(source, destination, values.network, values.dtype, values.mean)
+    how = (values.network, values.dtype, values.mean)
     if pictures is not None:
-        record = add_natural(destination, record, pictures)
-    elif classifier:
+        record = _with_natural(source, destination, how, pictures)
+    else:
+        record = converting.convert(source, destination, *how)
+    if pictures is None and classifier:
         print(
             "note: without --images=DIR of natural pictures there are no percentiles, no natural "
             "starting codes and no check of the activations",
@@ -55,9 +57,14 @@ def _paths(values, arguments):
     return Path(arguments[0]), destination
 
 
-def add_natural(path, record, pictures):
-    """Measures the network written to `path` on pictures, shows it, and writes it into the file."""
-    part = weights.read(path, "convert the file again")
+def _with_natural(source, destination, how, pictures):
+    """Converts, measures the network on pictures, shows that, and writes both as one file."""
+    unmeasured = disk.temporary_name(destination)
+    try:
+        record = converting.convert(source, unmeasured, *how)
+        part = weights.read(unmeasured, "convert the file again")
+    finally:
+        unmeasured.unlink(missing_ok=True)
     network = zoo.full_size(record["network"], part)
     statistics, tensors, more = natural.measure(network, pictures)
     table = Table(title=f"{network.name} on {more['pictures']} natural pictures", box=None)
@@ -71,8 +78,10 @@ def add_natural(path, record, pictures):
     record = {k: v for k, v in record.items() if k != "result_sha256"} | more
     shapes = {name: value.shape for name, value in everything.items()}
     try:
-        with disk.writing(path):
-            digest = weight_file.write(path, shapes, everything.items(), record, record["dtype"])
+        with disk.writing(destination):
+            digest = weight_file.write(
+                destination, shapes, everything.items(), record, record["dtype"]
+            )
     except ValueError as error:
-        raise WeightError(path, str(error), remedy="give --dtype=fp32") from None
+        raise WeightError(source, str(error), remedy="give --dtype=fp32") from None
     return record | {"result_sha256": digest}

@@ -27,6 +27,8 @@ def convert(source, destination, network, dtype="fp32", mean=None):
         raise UserError(
             f"unknown network {network!r}", f"choose among: {', '.join(arrange.NETWORKS)}"
         )
+    if dtype not in weight_file.DTYPES:
+        raise UserError(f"unknown precision {dtype!r}", f"choose {' or '.join(weight_file.DTYPES)}")
     layers, own_mean = read(source)
     arrange.check(source, network, layers)
     record = {"network": network, "source": source.name, "source_sha256": _digest(source)}
@@ -66,14 +68,15 @@ def read(path):
 
 def read_mean(path):
     """float32 `[3]`, BGR: a mean picture over its pixels, as the generator's authors use it."""
-    if path.suffix == ".binaryproto":
+    kind = path.suffix.lower()
+    if kind == ".binaryproto":
         image = caffemodel.read_mean(path)
         if len(image) != 3:
             raise WeightError(path, f"expected 3 channels, has {len(image)}")
         return image.astype(np.float64).mean((1, 2)).astype(np.float32)
-    if path.suffix == ".npy":
+    if kind == ".npy":
         return arrays.read_mean(path)
-    if path.suffix == ".mat":
+    if kind == ".mat":
         mean = matconvnet.read(path)[1]
         if mean is None:
             raise WeightError(path, "it holds no average image")

@@ -89,7 +89,8 @@ def measure(network, images, batch=10):
         kept.append(outputs)
     outputs = {name: np.concatenate([part[name] for part in kept]) for name in kept[0]}
     statistics = {}
-    for name, (first, second) in sums.items():
+    for name in PUBLISHED:
+        first, second = sums[name]
         mean = first / whole
         deviation = np.sqrt(np.maximum(second / whole - mean**2, 0))
         statistics[name] = (float(mean.mean()), float(deviation.mean()))
