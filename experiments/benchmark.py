@@ -1,12 +1,15 @@
 """What a gradient step costs, and whether the compiled loop makes it dearer.
 
     python -m experiments.benchmark --model=mini --num_seeds=10
+    python -m experiments.benchmark --model=caffenet --weights=random:0 --repeats=5 --steps=2
 
 On two idle cores it should print a loop tax of at most 1.05.  Each round times every case, so that
-a machine that slows down slows them all; the table holds medians over the rounds.
+a machine that slows down slows them all; the table holds medians over the rounds.  For the
+full-size networks the same step runs in eager PyTorch, if that is installed: with one forward pass
+shared by E and f, and written naively.
 """
 
-import math
+import importlib.util
 import os
 import time
 from typing import Any, NamedTuple
@@ -19,13 +22,14 @@ from absl import app, flags
 
 import inverse_set
 from inverse_set import constraints, diversity, lagrangian, observe, seeds
-from inverse_set.models import units, zoo
+from inverse_set.models import bind, cost, units
 
 FLAGS = flags.FLAGS
 SIZES = (512, 1024, 2048)  # of the square matrices whose product is the machine's peak
 
 flags.DEFINE_string("model", "mini", "which model")
-flags.DEFINE_string("constraint", "fc8/monarch:p99:p99.9", "LAYER/UNIT:LOW:HIGH")
+flags.DEFINE_string("weights", None, "random:SEED for untrained networks")
+flags.DEFINE_string("unit", None, "LAYER/UNIT; default a class of the model")
 flags.DEFINE_integer("num_seeds", 10, "codes a step (K)", lower_bound=1)
 flags.DEFINE_integer("repeats", 9, "rounds", lower_bound=1)
 flags.DEFINE_integer("steps", 10, "steps a case and round", lower_bound=1)
@@ -41,43 +45,34 @@ class Case(NamedTuple):
     flops: float
 
 
-def forward_flops(model, layer):
-    """Useful FLOPs of one picture: the generator, then the classifier up to E and to `layer`.
+def endless_problem(model, unit, codes):
+    """The problem of a real run on the device; it accepts nothing, so the run never ends.
 
-    Two for every entry of a kernel and position it is laid at: outputs, of a deconvolution inputs.
+    The interval lies above what the codes reach, so that the constraint has a gradient.
     """
-    plan, side = model.generator_plan, model.generator_plan.spatial
-    total = sum(model.generator_weights[name]["kernel"].size for name, _ in plan.dense)
-    for deconv in plan.deconvs:
-        total += model.generator_weights[deconv.name]["kernel"].size * side**2
-        side = (side - 1) * deconv.stride + deconv.kernel - 2 * deconv.padding
-    names = list(model.shapes)
-    for name in names[: max(names.index("fc6"), names.index(layer)) + 1]:
-        if name in model.weights:
-            total += model.weights[name]["kernel"].size * math.prod(model.shapes[name][:-1])
-    return 2 * total
-
-
-def endless_problem(model, unit, asked, count):
-    """The problem of a real run on the device; it accepts nothing, so the run never ends."""
-    target = constraints.two_sided([(asked.low, asked.high)])
+    networks = bind.networks(model, [unit])
+    reached = float(observe.activations_of(networks, codes).max())
+    target = constraints.two_sided([(reached + 1, reached + 2)])
     target = target._replace(accept_low=jnp.full_like(target.accept_low, jnp.inf))
-    weight = jnp.float32(1 / (count**2 * model.codes.code_square))
-    problem = seeds.Problem(zoo.networks(model, [unit]), target, weight)
+    weight = jnp.float32(1 / (len(codes) ** 2 * (model.codes.code_square or len(codes[0]))))
+    problem = seeds.Problem(networks, target, weight)
     if model.codes.upper is not None:
         problem = problem._replace(lower=model.codes.lower[None], upper=model.codes.upper[None])
-    return jax.device_put(problem)
+    return jax.device_put(problem), reached
+
+
+def slope(problem, codes):
+    """The gradient of eq. 9 at lambda = 0, mu = 10."""
+    networks, target, weight = problem.networks, problem.target, problem.weight
+    features = jax.eval_shape(observe.observe, networks, codes).features.shape[1]
+    nothing, multipliers = diversity.no_points(features), jnp.zeros((len(codes), 1))
+    common = (networks, codes, multipliers, 10.0, target, nothing, weight, "encoder")
+    return lagrangian.gradient(*common)[0]
 
 
 def step(problem, codes):
     """One gradient step, so short that the codes stay where they are."""
-    networks, target, weight = problem.networks, problem.target, problem.weight
-    features = jax.eval_shape(observe.observe, networks, codes).features.shape[1]
-    nothing, multipliers = diversity.no_points(features), jnp.zeros((len(codes), 1))
-    slope, _ = lagrangian.gradient(
-        networks, codes, multipliers, 10.0, target, nothing, weight, "encoder"
-    )
-    return codes - 1e-6 * slope
+    return codes - 1e-6 * slope(problem, codes)
 
 
 @jax.jit
@@ -105,6 +100,29 @@ def step_cases(problem, codes, steps, flops):
     ]
 
 
+def torch_cases(model, problem, codes, unit, reached, flops):
+    """The same gradient in eager PyTorch; empty where it or the full-size networks are missing."""
+    if model.name != "caffenet" or importlib.util.find_spec("torch") is None:
+        return []
+    import torch
+
+    from experiments import torch_step
+
+    weights = torch_step.convert(model.generator.weights, model.encoder.weights)
+    x = torch.tensor(np.asarray(codes))
+    low, high = float(problem.target.lower[0, 0]), float(problem.target.upper[0, 0])
+    mu = 10.0 / float(problem.target.scale[0, 0]) ** 2
+    common = (weights, x, unit.index[0], low, high, mu, float(problem.weight))
+    mine = np.asarray(jax.jit(slope)(problem, codes))
+    theirs = torch_step.shared(*common).numpy()
+    error = np.linalg.norm(mine - theirs) / np.linalg.norm(theirs)
+    print(f"gradients: relative difference to PyTorch's {error:.1e}")
+    return [
+        Case("PyTorch shared", lambda: torch_step.shared(*common), 1, 1, 2 * flops),
+        Case("PyTorch naive", lambda: torch_step.naive(*common), 1, 1, 2 * flops),
+    ]
+
+
 def matmul_case(size):
     x, multiply = jnp.ones((size, size)), jax.jit(jnp.matmul)
     return Case(f"matmul {size}", lambda: multiply(x, x), (2048 // size) ** 2, 1, 2 * size**3)
@@ -129,16 +147,27 @@ def report(cases, times):
         print(f"{row}{rate / peak:>10.0%}" + f"{np.median(over[:, i]):>12.3f}" * (i < shown))
     low, tax, high = np.quantile(over[:, 1], [0.25, 0.5, 0.75])
     print(f"loop tax {tax:.3f} (quartiles {low:.3f} to {high:.3f}), target 1.05")
+    for i, case in enumerate(cases[:shown]):
+        if case.name.startswith("PyTorch"):
+            ratio = np.median(times[:, i] / times[:, 1])
+            print(f"{case.name} takes {ratio:.2f} times as long as our step in a loop")
+    print(f"our step in a loop: {rates[1] / peak:.0%} of the matmul peak")
 
 
 def main(_):
-    model, count = inverse_set.load(FLAGS.model), FLAGS.num_seeds
-    unit, asked = units.parse_constraint(model, FLAGS.constraint)
-    codes = jnp.asarray(zoo.starting_codes(model, "natural", count, 0))
-    print(f"{FLAGS.model}, K = {count}, {FLAGS.constraint}; jax {jax.__version__}, {jax.devices()}")
+    model, count = inverse_set.load(FLAGS.model, None, FLAGS.weights), FLAGS.num_seeds
+    name = FLAGS.unit or {"mini": "fc8/monarch", "caffenet": "fc8/volcano"}[model.name]
+    unit = units.parse_unit(model, name)
+    codes = jnp.asarray(bind.starting_codes(model, bind.default_start(model), count, 0))
+    if model.codes.upper is None:
+        codes = jnp.maximum(codes, 0)
+    weights = " (untrained)" if model.untrained else ""
+    print(f"{FLAGS.model}{weights}, K = {count}, {name}; jax {jax.__version__}, {jax.devices()}")
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before the run")
-    problem, flops = endless_problem(model, unit, asked, count), forward_flops(model, unit.layer)
-    cases = step_cases(problem, codes, FLAGS.steps, count * flops)
+    problem, reached = endless_problem(model, unit, codes)
+    flops = count * cost.forward_flops(model, [unit])
+    cases = step_cases(problem, codes, FLAGS.steps, flops)
+    cases += torch_cases(model, problem, codes, unit, reached, flops)
     cases += [matmul_case(size) for size in SIZES]
     for case in cases:
         jax.block_until_ready(case.run())  # compiles

@@ -118,6 +118,15 @@ def default_start(model):
     return "gaussian" if model.untrained else "noise"
 
 
+def check_start(model, kind):
+    """UserError if the model has no starting codes of this kind."""
+    if kind == "natural" and model.starts is None:
+        raise UserError(
+            f"{model.name} has no codes of natural pictures to start from",
+            "give --start=noise or --start=gaussian, or convert its weights with --images=DIR",
+        )
+
+
 def starting_codes(model, kind, count, seed):
     """`[count, D]` codes to start from; count >= 1.
 
@@ -126,11 +135,7 @@ def starting_codes(model, kind, count, seed):
     """
     key = jax.random.key(seed)
     if kind == "natural":
-        if model.starts is None:
-            raise UserError(
-                f"{model.name} has no codes of natural pictures to start from",
-                "give --start=noise or --start=gaussian, or convert its weights with --images=DIR",
-            )
+        check_start(model, kind)
         total = len(model.starts)
         rounds = [jax.random.fold_in(key, r) for r in range(-(-count // total))]
         order = np.concatenate([jax.random.permutation(k, total) for k in rounds])
