@@ -1,8 +1,9 @@
 """The layers of the Caffe family, in forms that stay fast inside compiled loops.
 
-XLA:CPU canonicalises convolutions in the entry computation only, so the input gradient that
-autodiff writes (kernel layout `01oi`) runs 2 to 12 times slower inside a `while_loop`.  It is
-therefore written out here with the flipped kernel as HWIO.  Images are NHWC, kernels HWIO.
+Images are NHWC, kernels HWIO.  Every convolution is brought to stride 1 (strides fold pixels into
+channels), and its input gradient is written out as another one, with the flipped kernel as HWIO:
+autodiff's (kernel layout `01oi`) runs 2 to 12 times slower inside a `while_loop` on XLA:CPU, which
+canonicalises convolutions in the entry computation only.
 """
 
 from functools import partial
@@ -12,33 +13,112 @@ import jax.numpy as jnp
 from jax import lax
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
+# Winograd's minimal filtering of 2x2 outputs with 3x3 taps: how a 4x4 tile of the input, the taps
+# and the products are combined along each axis.
+_TO_TILE = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))
+_TO_TAPS = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))
+_TO_OUTPUTS = ((1, 1, 1, 0), (0, 1, -1, -1))
 
 
-def _correlate(x, kernel, stride, padding, dilation=1):
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        (stride, stride),
-        padding,
-        lhs_dilation=(dilation, dilation),
-        dimension_numbers=_LAYOUT,
-    )
+def _plain(x, kernel, borders):
+    return lax.conv_general_dilated(x, kernel, (1, 1), borders, dimension_numbers=_LAYOUT)
 
 
-def _transpose_kernel(kernel):
-    """The kernel of the adjoint: flipped in space, input and output channels exchanged."""
-    return kernel[::-1, ::-1].swapaxes(2, 3)
+def _combine(matrix, parts):
+    return [sum(c * part for c, part in zip(row, parts, strict=True) if c) for row in matrix]
 
 
-def _kernel_gradient(x, cotangent, kernel, stride, padding):
+def _combine_squares(matrix, squares):
+    """matrix X matrix^T for a square table X of arrays."""
+    rows = [_combine(matrix, row) for row in squares]
+    columns = [_combine(matrix, column) for column in zip(*rows, strict=True)]
+    return list(zip(*columns, strict=True))
+
+
+def _interleave(squares):
+    """A table `[s, s]` of arrays `[N, H, W, C]` -> `[N, s H, s W, C]`."""
+    n, height, width, channels = squares[0][0].shape
+    size = len(squares)
+    y = jnp.stack([jnp.stack(row, axis=3) for row in squares], axis=2)
+    return y.reshape(n, size * height, size * width, channels)
+
+
+def _pad(x, rows, columns, value=0.0):
+    """Frames images; a negative width crops."""
+    none = (0, 0, 0)
+    return lax.pad(x, jnp.asarray(value, x.dtype), (none, (*rows, 0), (*columns, 0), none))
+
+
+def _minimal(x, kernel, padding):
+    """A 3x3 convolution by Winograd's minimal filtering: 16 products where 36 would do."""
+    n, height, width, inputs = x.shape
+    rows, columns = height + 2 * padding - 2, width + 2 * padding - 2
+    down, across = -(-rows // 2), -(-columns // 2)  # tiles of the output
+    bottom, right = 2 * down + 2 - height - padding, 2 * across + 2 - width - padding
+    x = _pad(x, (padding, bottom), (padding, right))
+    tiles = [
+        [x[:, a : a + 2 * down : 2, b : b + 2 * across : 2] for b in range(4)] for a in range(4)
+    ]
+    tiles = lax.optimization_barrier(_combine_squares(_TO_TILE, tiles))  # or all into every matmul
+    taps = _combine_squares(_TO_TAPS, kernel)
+    products = [
+        [(tile.reshape(-1, inputs) @ tap).reshape(n, down, across, -1) for tile, tap in pairs]
+        for pairs in map(zip, tiles, taps)
+    ]
+    return _interleave(_combine_squares(_TO_OUTPUTS, products))[:, :rows, :columns]
+
+
+def _single(x, kernel, padding):
+    """The convolution of one group, on a CPU perhaps with spare rows at the bottom."""
+    size, spare = len(kernel), 0
+    if jax.default_backend() == "cpu":
+        if size == 3 and min(kernel.shape[2:]) >= 128:
+            return _minimal(x, kernel, padding)
+        spare = max(0, size - 2 * padding)
+    return _plain(x, kernel, ((padding, padding + spare), (padding, padding)))
+
+
+def _by_group(function, groups, *arrays):
+    """function of each group of channels, the results side by side."""
+    if groups == 1:
+        return function(*arrays)
+    parts = zip(*(jnp.split(array, groups, axis=-1) for array in arrays), strict=True)
+    return jnp.concatenate([function(*part) for part in parts], axis=-1)
+
+
+def _correlate(x, kernel, padding, groups):
+    """Convolution of stride 1.
+
+    XLA:CPU hands a convolution to Eigen if its output is larger than its input in some direction,
+    and otherwise to YNNPACK, which takes up to four times as long: hence the spare rows, which
+    are cut off here.  Large 3x3 kernels take Winograd's form there, which is faster still.
+    Groups are computed as separate convolutions: XLA's grouped form is five times slower.
+    """
+    rows = x.shape[1] + 2 * padding - kernel.shape[0] + 1
+    y = _by_group(lambda x, kernel: _single(x, kernel, padding), groups, x, kernel)
+    return y[:, :rows]
+
+
+def _adjoint(kernel):
+    """The kernel flipped in space, input and output channels exchanged.
+
+    Flipped by concatenation, since XLA moves that out of loops, unlike a reversal.
+    """
+    flat = kernel.swapaxes(2, 3).reshape(-1, 1, kernel.shape[3], kernel.shape[2])
+    flat = jnp.concatenate([flat[i] for i in reversed(range(len(flat)))])
+    return flat.reshape(*kernel.shape[:2], *flat.shape[1:])
+
+
+def _kernel_gradient(x, cotangent, kernel, padding):
     """Only training asks for it.  For even kernels a matmul a tap is 40 times faster on XLA:CPU."""
-    pads = ((padding, padding), (padding, padding))
-    if kernel.shape[0] % 2 or stride > 1 or padding >= kernel.shape[0]:
-        _, pullback = jax.vjp(lambda k: _correlate(x, k, stride, pads), kernel)
+    size = len(kernel)
+    if size % 2 or padding >= size:
+        borders = ((padding, padding), (padding, padding))
+        _, pullback = jax.vjp(lambda kernel: _plain(x, kernel, borders), kernel)
         return pullback(cotangent)[0]
-    size, (_, height, width, channels) = kernel.shape[0], x.shape
+    _, height, width, channels = x.shape
     border = (size - 1 - padding, size - 1 - padding)
-    cotangent = jnp.pad(cotangent, ((0, 0), border, border, (0, 0)))
+    cotangent = _pad(cotangent, border, border)
     x, taps = x.reshape(-1, channels), range(size - 1, -1, -1)
     shifted = [cotangent[:, a : a + height, b : b + width] for a in taps for b in taps]
     rows = [x.T @ part.reshape(-1, part.shape[-1]) for part in shifted]
@@ -46,102 +126,179 @@ def _kernel_gradient(x, cotangent, kernel, stride, padding):
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _conv2d(x, kernel, stride, padding):
-    return _correlate(x, kernel, stride, ((padding, padding), (padding, padding)))
+def _conv2d(x, kernel, padding, groups):
+    return _correlate(x, kernel, padding, groups)
 
 
-def _conv2d_forward(x, kernel, stride, padding):
-    return _conv2d(x, kernel, stride, padding), (x, kernel)
+def _conv2d_forward(x, kernel, padding, groups):
+    return _conv2d(x, kernel, padding, groups), (x, kernel)
 
 
-def _conv2d_backward(stride, padding, saved, cotangent):
+def _conv2d_backward(padding, groups, saved, cotangent):
     x, kernel = saved
+    adjoint = _by_group(_adjoint, groups, kernel)
+    to_input = _correlate(cotangent, adjoint, len(kernel) - 1 - padding, groups)
 
-    def border(axis):
-        low = kernel.shape[axis] - 1 - padding
-        spread = (cotangent.shape[1 + axis] - 1) * stride + 1
-        return low, x.shape[1 + axis] + kernel.shape[axis] - 1 - spread - low
+    def to_kernel(x, cotangent, kernel):
+        return _kernel_gradient(x, cotangent, kernel, padding)
 
-    to_input = _correlate(
-        cotangent, _transpose_kernel(kernel), 1, (border(0), border(1)), dilation=stride
-    )
-    return to_input, _kernel_gradient(x, cotangent, kernel, stride, padding)
+    return to_input, _by_group(to_kernel, groups, x, cotangent, kernel)
 
 
 _conv2d.defvjp(_conv2d_forward, _conv2d_backward)
 
 
-def conv2d(x, kernel, stride=1, padding=0, groups=1):
-    """Convolution `[N, H, W, I] * [kh, kw, I / groups, O] -> [N, H', W', O]`, zero-padded.
+def _fold(x, size):
+    """Squares of pixels into channels, `[N, size H, size W, C] -> [N, H, W, size^2 C]`."""
+    n, height, width, channels = x.shape
+    x = x.reshape(n, height // size, size, width // size, size, channels)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(n, height // size, width // size, -1)
 
-    Groups are computed as separate plain convolutions: XLA's grouped form is five times slower.
-    """
-    if groups == 1:
-        return _conv2d(x, kernel, stride, padding)
-    parts = zip(jnp.split(x, groups, axis=-1), jnp.split(kernel, groups, axis=-1), strict=True)
-    return jnp.concatenate([_conv2d(a, k, stride, padding) for a, k in parts], axis=-1)
+
+def _strided(x, kernel, stride, padding):
+    """A strided convolution as one of stride 1 over squares of pixels, the kernel filled up."""
+    size = len(kernel)
+    filled = -(-size // stride) * stride
+
+    def border(length):
+        reach = (length + 2 * padding - size) // stride * stride + filled
+        return padding, reach - length - padding
+
+    x = _fold(_pad(x, border(x.shape[1]), border(x.shape[2])), stride)
+    kernel = jnp.pad(kernel, ((0, filled - size), (0, filled - size), (0, 0), (0, 0)))
+    kernel = _fold(kernel.transpose(3, 0, 1, 2), stride).transpose(1, 2, 3, 0)
+    return _conv2d(x, kernel, 0, 1)
+
+
+def conv2d(x, kernel, stride=1, padding=0, groups=1):
+    """Convolution `[N, H, W, I] * [k, k, I / groups, O] -> [N, H', W', O]`, zero-padded."""
+    if stride == 1:
+        return _conv2d(x, kernel, padding, groups)
+    return _by_group(lambda x, kernel: _strided(x, kernel, stride, padding), groups, x, kernel)
 
 
 def deconv2d(x, kernel, stride, padding):
-    """Caffe's Deconvolution: `[N, H, W, I] -> [N, (H - 1) stride + kh - 2 padding, ..., O]`.
+    """Caffe's Deconvolution: `[N, H, W, I] -> [N, (H - 1) stride + k - 2 padding, ..., O]`.
 
-    kernel: `[kh, kw, I, O]`, already flipped, so that a stride-1 deconvolution is a convolution.
+    kernel: `[k, k, I, O]`, already flipped, so that a stride-1 deconvolution is a convolution.
     The usual 4 / 2 / 1 layer is computed in sub-pixel form: its four output phases are one 2x2
     convolution over the small image, then interleaved.
     """
-    size = kernel.shape[0]
+    size = len(kernel)
     if stride == 1:
-        return _conv2d(x, kernel, 1, size - 1 - padding)
+        return _conv2d(x, kernel, size - 1 - padding, 1)
     if (size, stride, padding) != (4, 2, 1):
         raise ValueError(
             f"expected a stride-1 or a 4/2/1 deconvolution, got {size}/{stride}/{padding}"
         )
     n, height, width, _ = x.shape
-    features = kernel.shape[3]
-    # Output pixel 2i + a reads kernel taps a, a + 2 at input pixels i - 1 + a, i + a.
-    phases = [kernel[a::2, b::2] for a in (0, 1) for b in (0, 1)]
-    z = _conv2d(x, jnp.concatenate(phases, axis=-1), 1, 1)
-    z = z.reshape(n, height + 1, width + 1, 4, features)
-    rows = [
-        jnp.stack(
-            [z[:, a : a + height, b : b + width, 2 * a + b] for b in (0, 1)], axis=3
-        )  # [N, H, W, 2, O]
-        for a in (0, 1)
-    ]
-    return jnp.stack(rows, axis=2).reshape(n, 2 * height, 2 * width, features)
+    # Output pixel 2i + a reads taps a, a + 2 at input pixels i - 1 + a, i + a: of the interleaved
+    # phases, the odd ones first, the frame is cut off.
+    phases = [kernel[a::2, b::2] for a in (1, 0) for b in (1, 0)]
+    y = _conv2d(x, jnp.concatenate(phases, axis=-1), 1, 1)
+    y = y.reshape(n, height + 1, width + 1, 2, 2, -1).transpose(0, 1, 3, 2, 4, 5)
+    return y.reshape(n, 2 * height + 2, 2 * width + 2, -1)[:, 1:-1, 1:-1]
 
 
-def max_pool(x, window, stride):
-    """Caffe's max pooling `[N, H, W, C] -> [N, H', W', C]`: ceil mode, the last window clipped.
+def _windows(length, window, stride):
+    """Caffe's number of windows: rounded up, but none begins beyond the image."""
+    count = -(-(length - window) // stride) + 1
+    return count - 1 if (count - 1) * stride >= length else count
 
-    A maximum over strided slices: its gradient is an eighth of the time of `reduce_window`'s on a
-    CPU and deterministic on a GPU; tied maxima share the gradient.
-    """
 
-    def outputs(size):
-        count = -(-(size - window) // stride) + 1
-        return count - 1 if (count - 1) * stride >= size else count
-
-    _, height, width, _ = x.shape
-    rows, columns = outputs(height), outputs(width)
-    reach = ((rows - 1) * stride + window, (columns - 1) * stride + window)
-    pads = ((0, 0), (0, max(0, reach[0] - height)), (0, max(0, reach[1] - width)), (0, 0))
-    x = jnp.pad(x, pads, constant_values=-jnp.inf)
-    slices = [
-        x[:, a : reach[0] - window + a + 1 : stride, b : reach[1] - window + b + 1 : stride]
+def _taps(x, window, stride):
+    """The pixels of each window, a strided slice for every place in it."""
+    rows, columns = (
+        (_windows(length, window, stride) - 1) * stride + window for length in x.shape[1:3]
+    )
+    x = _pad(x, (0, rows - x.shape[1]), (0, columns - x.shape[2]), -jnp.inf)
+    return [
+        x[:, a : rows - window + a + 1 : stride, b : columns - window + b + 1 : stride]
         for a in range(window)
         for b in range(window)
     ]
-    return jax.tree.reduce(jnp.maximum, slices)
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def max_pool(x, window, stride):
+    """Caffe's max pooling `[N, H, W, C] -> [N, H', W', C]`: ceil mode, the last window clipped.
+
+    The gradient is written out as a gather, so that nothing is computed once a tap and that it is
+    deterministic on a GPU; tied maxima share it.
+    """
+    return jax.tree.reduce(jnp.maximum, _taps(x, window, stride))
+
+
+def _max_pool_forward(x, window, stride):
+    y = max_pool(x, window, stride)
+    return y, (x, y)
+
+
+def _max_pool_backward(window, stride, saved, cotangent):
+    """Pixel (i stride + a, ...) lies in the windows i - q, ... for which q stride + a < window."""
+    x, y = saved
+    (_, height, width, _), (_, rows, columns, _) = x.shape, y.shape
+    overlap = -(-window // stride)  # windows that a pixel may lie in, in one direction
+    rows, columns, frame = rows + overlap - 1, columns + overlap - 1, (overlap - 1, overlap - 1)
+    ties = sum((tap == y).astype(x.dtype) for tap in _taps(x, window, stride))
+    x = _pad(x, (0, rows * stride - height), (0, columns * stride - width), -jnp.inf)
+    # The barrier keeps XLA from computing whatever made the cotangent again in every term.
+    y, shares = lax.optimization_barrier(
+        (_pad(y, frame, frame), _pad(cotangent / ties, frame, frame))
+    )
+
+    def gather(a, b):
+        pixels = x[:, a::stride, b::stride]
+        total = jnp.zeros_like(pixels)
+        for q in range(overlap):
+            for p in range(overlap):
+                if q * stride + a < window and p * stride + b < window:
+                    top, left = overlap - 1 - q, overlap - 1 - p
+                    here = (slice(None), slice(top, top + rows), slice(left, left + columns))
+                    total += jnp.where(pixels == y[here], shares[here], 0)
+        return total
+
+    slope = _interleave([[gather(a, b) for b in range(stride)] for a in range(stride)])
+    return (slope[:, :height, :width],)
+
+
+max_pool.defvjp(_max_pool_forward, _max_pool_backward)
+
+
+def _neighbours(x, size):
+    """Sums over the size channels around each; a product with a banded matrix."""
+    channel = jnp.arange(x.shape[-1])
+    band = abs(channel[:, None] - channel) <= size // 2
+    return jnp.matmul(x, band.astype(x.dtype))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
 def local_response_norm(x, size=5, alpha=1e-4, beta=0.75, k=1.0):
     """Caffe's normalisation across channels, `[..., C] -> [..., C]`; size is odd.
 
-    x / (k + alpha / size * sum of x^2 over size zero-padded channels around)^beta; the sums are a
-    product with a banded matrix.
+    x / (k + alpha / size * sum of x^2 over size zero-padded channels around)^beta.
     """
-    channel = jnp.arange(x.shape[-1])
-    band = abs(channel[:, None] - channel) <= size // 2
-    scale = k + alpha / size * jnp.matmul(x * x, band.astype(x.dtype))
-    return x * scale**-beta
+    return _norm_forward(x, size, alpha, beta, k)[0]
+
+
+def _inverse_power(scale, beta):
+    """scale^-beta; at Caffe's 0.75 roots are several times faster than a power."""
+    if beta != 0.75:
+        return scale**-beta
+    root = lax.rsqrt(scale)
+    return root * jnp.sqrt(root)
+
+
+def _norm_forward(x, size, alpha, beta, k):
+    scale = k + alpha / size * _neighbours(x * x, size)
+    return x * _inverse_power(scale, beta), (x, scale)
+
+
+def _norm_backward(size, alpha, beta, k, saved, cotangent):
+    x, scale = saved
+    factor = _inverse_power(scale, beta)
+    shared = _neighbours(cotangent * x * factor / scale, size)
+    return (cotangent * factor - 2 * alpha * beta / size * x * shared,)
+
+
+local_response_norm.defvjp(_norm_forward, _norm_backward)
