@@ -116,6 +116,7 @@ def torch_cases(model, problem, codes, unit, reached, flops):
     mine = np.asarray(jax.jit(slope)(problem, codes))
     theirs = torch_step.shared(*common).numpy()
     error = np.linalg.norm(mine - theirs) / np.linalg.norm(theirs)
+    # In float32 some ReLUs, pools and roundings switch; in float64, unrounded, it is 1e-14.
     print(f"gradients: relative difference to PyTorch's {error:.1e}")
     return [
         Case("PyTorch shared", lambda: torch_step.shared(*common), 1, 1, 2 * flops),

@@ -268,7 +268,7 @@ max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 def _neighbours(x, size):
     """Sums over the size channels around each; a product with a banded matrix."""
     channel = jnp.arange(x.shape[-1])
-    band = abs(channel[:, None] - channel) <= size // 2
+    band = abs(channel[:, None] - channel[None]) <= size // 2
     return jnp.matmul(x, band.astype(x.dtype))
 
 

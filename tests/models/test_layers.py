@@ -22,6 +22,12 @@ CONVOLUTIONS = [  # kernel, stride, padding, groups, height, width
     (5, 4, 0, 2, 15, 12),
     (5, 4, 2, 1, 11, 13),
 ]
+LARGE = [  # inputs, outputs, padding, groups, height, width: 3x3, enough channels for other forms
+    (128, 128, 0, 1, 5, 4),
+    (128, 130, 1, 1, 4, 3),
+    (128, 128, 2, 1, 3, 3),
+    (256, 256, 1, 2, 3, 4),
+]
 DECONVOLUTIONS = [(4, 2, 1), (3, 1, 1), (3, 1, 0), (2, 1, 0)]
 POOLS = [  # size, window, stride, outputs
     (2, 3, 2, 1),
@@ -164,6 +170,18 @@ def test_convolution(x64, size, stride, padding, groups, height, width):
     )
 
 
+@pytest.mark.parametrize("inputs, outputs, padding, groups, height, width", LARGE)
+def test_large_convolution(x64, inputs, outputs, padding, groups, height, width):
+    x = normal((2, height, width, inputs), 0)
+    kernel = normal((3, 3, inputs // groups, outputs), 1)
+    check_layer(
+        lambda x, k: layers.conv2d(x, k, 1, padding, groups),
+        lambda x, k: plain(x, k, 1, padding, groups),
+        lambda x, k: convolution_by_definition(x, k, 1, padding, groups),
+        (x, kernel),
+    )
+
+
 @pytest.mark.parametrize("size, stride, padding", DECONVOLUTIONS)
 @pytest.mark.parametrize("height, width", [(4, 4), (3, 5)])
 def test_deconvolution(x64, size, stride, padding, height, width):
@@ -230,10 +248,100 @@ def test_tied_maxima_share_the_gradient(x64):
     assert gradient.sum() == pytest.approx(9.0, abs=1e-12)
 
 
+def normalisation_by_definition(x, size, alpha, beta, k):
+    y, channels = np.zeros_like(x), x.shape[-1]
+    for c in range(channels):
+        around = x[..., max(0, c - size // 2) : min(channels, c + size // 2 + 1)]
+        y[..., c] = x[..., c] / (k + alpha / size * np.square(around).sum(-1)) ** beta
+    return y
+
+
+def plain_normalisation(x, size, alpha, beta, k):
+    window, half = (1,) * (x.ndim - 1) + (size,), size // 2
+    pads = ((0, 0),) * (x.ndim - 1) + ((half, half),)
+    sums = lax.reduce_window(x * x, 0.0, lax.add, window, (1,) * x.ndim, pads)
+    return x / (k + alpha / size * sums) ** beta
+
+
+@pytest.mark.parametrize(
+    "size, alpha, beta, k", [(5, 1e-4, 0.75, 1), (3, 0.3, 0.75, 2), (1, 2, 0.5, 1)]
+)
+@pytest.mark.parametrize("channels", [2, 9])
+def test_local_response_norm(x64, size, alpha, beta, k, channels):
+    """Fewer channels than the window too; the step is small, for this one is no quadratic."""
+    x, numbers = 3 * normal((2, 2, 3, channels), 0), (size, alpha, beta, k)
+    output, ours, theirs = forward_and_gradients(
+        lambda x: layers.local_response_norm(x, *numbers),
+        lambda x: plain_normalisation(x, *numbers),
+        x,
+    )
+    close(output, normalisation_by_definition(x, *numbers))
+    close(ours[0], theirs[0])
+    check_finite_differences(
+        lambda x: normalisation_by_definition(x, *numbers), (x,), ours, step=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    "ours, theirs, shapes",
+    [
+        pytest.param(
+            lambda x, k: layers.conv2d(x, k, 4),
+            lambda x, k: plain(x, k, 4),
+            ((2, 35, 35, 3), (11, 11, 3, 16)),
+            id="strided",
+        ),
+        pytest.param(
+            lambda x, k: layers.conv2d(x, k, 1, 2, 2),
+            lambda x, k: plain(x, k, 1, 2, 2),
+            ((2, 9, 9, 32), (5, 5, 16, 24)),
+            id="grouped",
+        ),
+        pytest.param(
+            lambda x, k: layers.conv2d(x, k, 1, 1),
+            lambda x, k: plain(x, k, 1, 1),
+            ((2, 13, 13, 128), (3, 3, 128, 160)),
+            id="large",
+        ),
+        pytest.param(
+            lambda x, k: layers.deconv2d(x, k, 2, 1),
+            lambda x, k: plain(x, k, padding=2, dilation=2),
+            ((2, 8, 8, 32), (4, 4, 32, 16)),
+            id="deconvolution",
+        ),
+        pytest.param(
+            lambda x: layers.local_response_norm(30 * x),
+            lambda x: plain_normalisation(30 * x, 5, 1e-4, 0.75, 1.0),
+            ((2, 5, 5, 96),),
+            id="normalisation",
+        ),
+    ],
+)
+def test_single_precision(ours, theirs, shapes):
+    arguments = [normal(shape, seed).astype(np.float32) for seed, shape in enumerate(shapes)]
+    y = jax.jit(ours)(*arguments)
+    assert y.dtype == jnp.float32
+    close(y, jax.jit(theirs)(*arguments), 1e-5)
+    slopes, expected = (
+        jax.jit(jax.grad(lambda *a, f=f: jnp.square(f(*a)).sum(), range(len(shapes))))(*arguments)
+        for f in (ours, theirs)
+    )
+    for a, b in zip(slopes, expected, strict=True):
+        close(a, b, 1e-5)
+
+
 def ours_in_a_row(x, kernel):
     x = layers.max_pool(layers.conv2d(x, kernel, 2, 1), 3, 2)
     x = layers.conv2d(x, kernel.swapaxes(2, 3), 1, 1)
     return layers.deconv2d(x, jnp.pad(kernel, ((0, 1), (0, 1), (0, 0), (0, 0))), 2, 1)
+
+
+def large(x, kernel):
+    kernel = jnp.tile(kernel, (1, 1, 32, 32))
+    return (
+        layers.conv2d(jnp.tile(x, 32), kernel, 1, 1)
+        + layers.conv2d(x, kernel[:, :, :4], 2, 1).mean()
+    )
 
 
 def grouped(x, kernel):
@@ -245,6 +353,7 @@ def grouped(x, kernel):
     [
         pytest.param(ours_in_a_row, False, id="ours"),
         pytest.param(grouped, False, id="ours grouped"),
+        pytest.param(large, False, id="ours large"),
         pytest.param(lambda x, k: plain(x, k, 1, 1), True, id="plain"),
         pytest.param(lambda x, k: plain(x, k, 2, 1), True, id="plain strided"),
         pytest.param(lambda x, k: plain(x, k, 1, 1, dilation=2), True, id="plain dilated"),
