@@ -15,6 +15,8 @@ def main(folder):
     count = len(samples.images)
     try:
         model = zoo.load(record["model"], record.get("subject"), record.get("untrained"))
+        if model.untrained:
+            print(f"note: the weights are random ({model.untrained}), not trained", file=sys.stderr)
         pairs = [units.parse_constraint(model, text) for text in record["asked"]]
         rule, hashes = record["rule"], record["weights"]
     except (KeyError, TypeError, AttributeError) as error:

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from inverse_set.models import layers
+from inverse_set.models import layers, pooling
 
 
 class Conv(NamedTuple):
@@ -107,15 +107,15 @@ class Classifier(nn.Module):
             if isinstance(layer, Pool):
                 # Pooling and ReLU commute; in this order the gradient is five times faster.
                 if before_relu is None:
-                    x = layers.max_pool(x, layer.window, layer.stride)
+                    x = pooling.max_pool(x, layer.window, layer.stride)
                 else:
-                    x = jax.nn.relu(layers.max_pool(before_relu, layer.window, layer.stride))
+                    x = jax.nn.relu(pooling.max_pool(before_relu, layer.window, layer.stride))
                 before_relu, activations[layer.name] = None, x
                 if layer.name == until:
                     break
                 continue
             if isinstance(layer, Norm):
-                x = layers.local_response_norm(x, layer.size, layer.alpha, layer.beta, layer.k)
+                x = pooling.local_response_norm(x, layer.size, layer.alpha, layer.beta, layer.k)
                 before_relu, activations[layer.name] = None, x
                 if layer.name == until:
                     break

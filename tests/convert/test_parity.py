@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from inverse_set.convert import converting
-from inverse_set.models import caffenet, certificate, layers, weights
+from inverse_set.models import caffenet, certificate, layers, pooling, weights
 from inverse_set.models.classifier import Classifier, names
 from inverse_set.models.generator import Generator
 from tests.convert import caffe_files, prototxts
@@ -138,10 +138,10 @@ def test_mistakes_in_a_classifier_show(case):
     right = blobs["pool1" if norm_first else "norm1"]
 
     def pool(x):
-        return layers.max_pool(jnp.asarray(x), 3, 2)
+        return pooling.max_pool(jnp.asarray(x), 3, 2)
 
     def norm(x, **other):
-        return layers.local_response_norm(jnp.asarray(x), **other)
+        return pooling.local_response_norm(jnp.asarray(x), **other)
 
     first, swapped = norm(pool(blobs["relu1"])), pool(norm(blobs["relu1"]))
     ours, other = (swapped, first) if norm_first else (first, swapped)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from inverse_set.models import layers
+from inverse_set.models import layers, pooling
 
 CONVOLUTIONS = [  # kernel, stride, padding, groups, height, width
     (1, 1, 0, 1, 5, 4),
@@ -212,7 +212,7 @@ def test_other_deconvolutions_are_refused(size, stride, padding):
 def test_max_pooling(x64, size, window, stride, outputs):
     """On negative values, which a border of zeros would drown."""
     x = normal((2, size, size, 2), 0) - 5
-    y = jax.jit(lambda x: layers.max_pool(x, window, stride))(x)
+    y = jax.jit(lambda x: pooling.max_pool(x, window, stride))(x)
     assert y.shape == (2, outputs, outputs, 2)
     np.testing.assert_array_equal(y, pooling_by_definition(x, window, stride))
 
@@ -222,7 +222,7 @@ def test_max_pooling(x64, size, window, stride, outputs):
 )
 def test_max_pooling_of_oblong_images(x64, height, width, window, stride):
     x = normal((1, height, width, 3), 0) - 5
-    y = jax.jit(lambda x: layers.max_pool(x, window, stride))(x)
+    y = jax.jit(lambda x: pooling.max_pool(x, window, stride))(x)
     np.testing.assert_array_equal(y, pooling_by_definition(x, window, stride))
 
 
@@ -234,7 +234,7 @@ def test_max_pooling_against_reduce_window(x64, size, window, stride):
     pads = ((0, 0), (0, beyond), (0, beyond), (0, 0))
     window_and_stride = (1, window, window, 1), (1, stride, stride, 1)
     check_layer(
-        lambda x: layers.max_pool(x, window, stride),
+        lambda x: pooling.max_pool(x, window, stride),
         lambda x: lax.reduce_window(x, -jnp.inf, lax.max, *window_and_stride, pads),
         lambda x: pooling_by_definition(x, window, stride),
         (x,),
@@ -243,7 +243,7 @@ def test_max_pooling_against_reduce_window(x64, size, window, stride):
 
 def test_tied_maxima_share_the_gradient(x64):
     """Nothing is lost to ties, nor to the border beyond the image."""
-    gradient = jax.jit(jax.grad(lambda x: layers.max_pool(x, 3, 2).sum()))(jnp.ones((1, 6, 6, 1)))
+    gradient = jax.jit(jax.grad(lambda x: pooling.max_pool(x, 3, 2).sum()))(jnp.ones((1, 6, 6, 1)))
     assert np.isfinite(gradient).all()
     assert gradient.sum() == pytest.approx(9.0, abs=1e-12)
 
@@ -271,7 +271,7 @@ def test_local_response_norm(x64, size, alpha, beta, k, channels):
     """Fewer channels than the window too; the step is small, for this one is no quadratic."""
     x, numbers = 3 * normal((2, 2, 3, channels), 0), (size, alpha, beta, k)
     output, ours, theirs = forward_and_gradients(
-        lambda x: layers.local_response_norm(x, *numbers),
+        lambda x: pooling.local_response_norm(x, *numbers),
         lambda x: plain_normalisation(x, *numbers),
         x,
     )
@@ -310,7 +310,7 @@ def test_local_response_norm(x64, size, alpha, beta, k, channels):
             id="deconvolution",
         ),
         pytest.param(
-            lambda x: layers.local_response_norm(30 * x),
+            lambda x: pooling.local_response_norm(30 * x),
             lambda x: plain_normalisation(30 * x, 5, 1e-4, 0.75, 1.0),
             ((2, 5, 5, 96),),
             id="normalisation",
@@ -331,7 +331,7 @@ def test_single_precision(ours, theirs, shapes):
 
 
 def ours_in_a_row(x, kernel):
-    x = layers.max_pool(layers.conv2d(x, kernel, 2, 1), 3, 2)
+    x = pooling.max_pool(layers.conv2d(x, kernel, 2, 1), 3, 2)
     x = layers.conv2d(x, kernel.swapaxes(2, 3), 1, 1)
     return layers.deconv2d(x, jnp.pad(kernel, ((0, 1), (0, 1), (0, 0), (0, 0))), 2, 1)
 
