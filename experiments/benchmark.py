@@ -58,7 +58,7 @@ def endless_problem(model, unit, codes):
     problem = seeds.Problem(networks, target, weight)
     if model.codes.upper is not None:
         problem = problem._replace(lower=model.codes.lower[None], upper=model.codes.upper[None])
-    return jax.device_put(problem), reached
+    return jax.device_put(problem)
 
 
 def slope(problem, codes):
@@ -100,9 +100,10 @@ def step_cases(problem, codes, steps, flops):
     ]
 
 
-def torch_cases(model, problem, codes, unit, reached, flops):
+def torch_cases(model, problem, codes, unit, flops):
     """The same gradient in eager PyTorch; empty where it or the full-size networks are missing."""
-    if model.name != "caffenet" or importlib.util.find_spec("torch") is None:
+    if model.name != "caffenet" or unit.layer != "fc8" or not importlib.util.find_spec("torch"):
+        print("no comparison: it needs PyTorch, the full-size networks and a unit of fc8")
         return []
     import torch
 
@@ -165,10 +166,10 @@ def main(_):
     weights = " (untrained)" if model.untrained else ""
     print(f"{FLAGS.model}{weights}, K = {count}, {name}; jax {jax.__version__}, {jax.devices()}")
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before the run")
-    problem, reached = endless_problem(model, unit, codes)
+    problem = endless_problem(model, unit, codes)
     flops = count * cost.forward_flops(model, [unit])
     cases = step_cases(problem, codes, FLAGS.steps, flops)
-    cases += torch_cases(model, problem, codes, unit, reached, flops)
+    cases += torch_cases(model, problem, codes, unit, flops)
     cases += [matmul_case(size) for size in SIZES]
     for case in cases:
         jax.block_until_ready(case.run())  # compiles

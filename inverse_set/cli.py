@@ -13,6 +13,7 @@ from absl import flags
 from inverse_set import errors
 from inverse_set.errors import UserError
 
+MOST = 10**6  # samples, seeds or steps
 USAGE = """usage: inverse-set COMMAND [--flag=value ...]
 
   sample   sample the inverse set of one or more neurons into a folder
@@ -73,8 +74,8 @@ def _define_sample(values):
         "or natural percentiles (p95); repeat it for an intersection",
         flag_values=values,
     )
-    flags.DEFINE_integer("num_samples", 500, "pictures to sample", 1, flag_values=values)
-    flags.DEFINE_integer("num_seeds", 10, "seeds, and samples a step", 1, flag_values=values)
+    flags.DEFINE_integer("num_samples", 500, "pictures to sample", 1, MOST, flag_values=values)
+    flags.DEFINE_integer("num_seeds", 10, "seeds, and samples a step", 1, MOST, flag_values=values)
     flags.DEFINE_integer("seed", 0, "random seed", 0, 2**32 - 1, flag_values=values)
     flags.DEFINE_integer(
         "batch",
@@ -111,7 +112,12 @@ def _define_sample(values):
         flag_values=values,
     )
     flags.DEFINE_integer(
-        "seed_steps", defaults.seed_steps, "gradient steps for the seeds", 1, flag_values=values
+        "seed_steps",
+        defaults.seed_steps,
+        "gradient steps for the seeds",
+        1,
+        MOST,
+        flag_values=values,
     )
     flags.DEFINE_float(
         "step",
@@ -274,6 +280,12 @@ def run(arguments):
     except BrokenPipeError:
         sys.stderr.close()
         return errors.INTERNAL
+    except OSError as error:
+        if debug:
+            traceback.print_exc()
+        named = f"{error.filename}: " if error.filename else ""
+        _complain(f"{named}{error.strerror or error}", "check the path, its permissions, the disk")
+        return errors.USAGE
     except Exception as error:
         if debug:
             traceback.print_exc()

@@ -106,19 +106,25 @@ def sample(networks, asked, start, num_samples, settings=None, natural=None, pro
 
 
 def working_memory(networks, asked, start, num_samples, settings):
-    """Bytes that the compiled descent needs beside the weights; compiles it, runs nothing.
+    """About what the compiled loops need beside the weights, in bytes; compiles, runs nothing.
 
-    Arguments as of `sample`; of `start` the shape counts alone.
+    Arguments as of `sample`; start: a `jax.ShapeDtypeStruct`.
     """
     settings = resolve(settings)
-    start = jnp.asarray(start)
     check(settings)
     _check_shapes(networks, asked, settings, start, num_samples)
     anything = Natural(code_square=1.0, feature_square=1.0)
-    problem, descent, _, _ = _plan(networks, asked, start, settings, anything)
-    state = seeds.init(problem, descent, start)
+    # Pixel distances would be measured on the start; they need no other memory.
+    measured = settings._replace(distance="encoder")
+    problem, descent, _, _ = _plan(networks, asked, start, measured, anything)
+    state = jax.eval_shape(lambda codes: seeds.init(problem, descent, codes), start)
     needed = seeds.advance.lower(state, problem, descent, 1).compile().memory_analysis()
-    return needed.temp_size_in_bytes + needed.output_size_in_bytes
+    if settings.method == "joint":
+        return needed.temp_size_in_bytes + needed.output_size_in_bytes
+    count = start.shape[0]
+    picture = jax.eval_shape(networks.generate, start).size // count * 4
+    rows = _capacity(count * picture, -(-(num_samples - count) // count))
+    return needed.temp_size_in_bytes + max(needed.output_size_in_bytes, rows * count * picture)
 
 
 def _check_shapes(networks, asked, settings, start, num_samples):
@@ -234,9 +240,15 @@ def _descend(problem, descent, start, settings, progress):
             return state, bool(stop) and running
 
 
-def _walk(walker, problem, walk, rows, wanted, patience, progress, capacity=10):
+def _capacity(step_bytes, steps):
+    """Steps of a compiled chunk: as many as there are, 10, or what 256 MiB of pictures hold."""
+    return max(1, min(10, steps, 2**28 // max(step_bytes, 1)))
+
+
+def _walk(walker, problem, walk, rows, wanted, patience, progress):
     """Steps until `wanted` samples are found; returns (found, steps, lengths, status)."""
     found, kept, gained, barren = [], [], 0, 0
+    capacity = _capacity(walker.images.nbytes, -(-wanted // len(rows)))
     while gained < wanted and barren < patience:
         steps = min(capacity, -(-(wanted - gained) // len(rows)))
         before = int(walker.step)

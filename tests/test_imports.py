@@ -10,14 +10,27 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parent.parent / "inverse_set"
 # A module may import modules of the package that stand on an earlier line.
 LEVELS = (
-    ("types", "errors", "convert.home"),
-    ("diversity", "constraints", "observe", "metrics", "pictures", "disk"),
+    ("types", "errors"),
+    (
+        "convert.home",
+        "diversity",
+        "constraints",
+        "observe",
+        "metrics",
+        "chains",
+        "pictures",
+        "disk",
+    ),
     ("lagrangian", "results"),
     ("seeds",),
     ("sampler",),
     ("settings",),
     ("run",),
+    ("baselines.trace",),
+    ("baselines.ppgn", "baselines.dgn_am", "baselines.pixel_am", "baselines.rejection"),
+    ("baselines.multifaceted",),
     ("models.layers", "models.pixels"),
+    ("models.pooling",),
     ("models.classifier",),
     ("models.generator", "models.certificate"),
     ("models.mini", "models.caffenet", "models.weights"),
@@ -36,7 +49,7 @@ LEVELS = (
     ("__main__",),
 )
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
-PACKAGES = ("models", "commands", "convert")
+PACKAGES = ("models", "commands", "convert", "baselines")
 SHELL = ("pictures", "results", "disk", "convert.home")  # touch the disk, know no algorithm
 ALGORITHMS = [name for names in LEVELS[:7] for name in names if name not in SHELL]
 

@@ -22,6 +22,8 @@ def main(values, arguments):
             raise UserError(f"--{flag} is of no use to a generator", f"leave --{flag} out")
     if destination.exists() and not values.overwrite:
         raise UserError(f"{destination} is already there", "pass --overwrite to replace it")
+    if not source.is_file():
+        raise WeightError(source, "no such file", remedy="check the path")
     pictures = natural.pictures(values.images) if values.images else None
     how = (values.network, values.dtype, values.mean)
     if pictures is not None:
@@ -62,7 +64,7 @@ def _with_natural(source, destination, how, pictures):
     unmeasured = disk.temporary_name(destination)
     try:
         record = converting.convert(source, unmeasured, *how)
-        part = weights.read(unmeasured, "convert the file again")
+        part = weights.read(unmeasured, *2 * ("convert the file again",))
     finally:
         unmeasured.unlink(missing_ok=True)
     network = zoo.full_size(record["network"], part)

@@ -13,6 +13,7 @@ from inverse_set.models import bind, cost
 from inverse_set.types import Constraint
 
 SHARE = 0.5  # of the matmul rate that a gradient step reaches, measured on two cores
+DOUBLE = 0.12  # of that rate, what the certificate in float64 reaches
 SIZE = 1024  # of the square matrices whose product is timed
 
 
@@ -24,12 +25,14 @@ def main(model, units, settings, num_samples, num_seeds):
     rate = SHARE * matmul_rate()
     # A sampling step takes a gradient (two forward passes' worth) and at least one look.
     walking = 0 if joint else -(-(num_samples - num_seeds) // num_seeds)
-    descending = 2 * count * forward * (1.5 if settings.micro else 1)
-    sampling = 3 * count * forward
+    again = 1 if settings.micro and (joint or settings.micro < count) else 0  # a pass for the mean
+    descending = (2 + again) * count * forward
+    sampling = (3 + again) * count * forward
+    reading = num_samples * (forward - cost.generator_flops(model))
     memory = run.working_memory(
         bind.networks(model, units),
         [Constraint("", 0.0, 1.0)] * len(units),
-        jnp.zeros((count, *model.encoder.shapes["fc6"])),
+        jax.ShapeDtypeStruct((count, *model.encoder.shapes["fc6"]), jnp.float32),
         num_samples,
         settings,
     )
@@ -41,6 +44,7 @@ def main(model, units, settings, num_samples, num_seeds):
         "descent, at most": f"{settings.seed_steps} steps, "
         f"about {_seconds(settings.seed_steps * descending / rate)}",
         "sampling, at least": f"{walking} steps, about {_seconds(walking * sampling / rate)}",
+        "certificate": f"about {_seconds(reading / (rate * DOUBLE))}",
         "weights": f"{cost.weight_bytes(model) / 2**20:,.0f} MiB",
         "working memory": f"{memory / 2**20:,.0f} MiB",
         "pictures kept until saved": f"{_kept(model, num_samples) / 2**20:,.0f} MiB",
@@ -54,8 +58,8 @@ def main(model, units, settings, num_samples, num_seeds):
 
 
 def _kept(model, count):
-    """Bytes of `count` pictures in float32 and again in 8 bits."""
-    return 5 * count * 3 * model.resolution**2
+    """Bytes of `count` pictures at their most: in float32, twice, and in 8 bits."""
+    return 9 * count * 3 * model.resolution**2
 
 
 def _seconds(value):

@@ -53,10 +53,10 @@ def main(values, load):
         check(settings)
     except ValueError as error:
         raise UserError(str(error), "`inverse-set sample --help` lists the flags") from None
-    if values.dry_run:
-        return dry_run.main(model, chosen, settings, values.num_samples, values.num_seeds)
     start = values.start or bind.default_start(model)
     bind.check_start(model, start)
+    if values.dry_run:
+        return dry_run.main(model, chosen, settings, values.num_samples, values.num_seeds)
     results.claim(values.out, values.overwrite)
     with progress.reporting() as report:
         found = certified.sample(

@@ -40,9 +40,10 @@ def main(folder):
     if not count:
         raise UserError(f"{folder} holds no pictures", "its run.json says why", errors.PARTIAL)
     pictures = results.read_pictures(folder, count)
-    if pictures.shape != samples.images.shape:
+    want = (count, model.resolution, model.resolution, 3)
+    if not pictures.shape == samples.images.shape == want:
         raise UserError(
-            f"{folder}: expected pictures {samples.images.shape}, found {pictures.shape}",
+            f"{folder}: expected pictures {want}, found {pictures.shape}",
             "sample the folder again with --overwrite",
         )
     activations = bind.measure(model, pictures, [unit for unit, _ in pairs])

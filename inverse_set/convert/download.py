@@ -97,7 +97,7 @@ def _pooch():
         import pooch
     except ImportError:
         raise UserError(
-            "downloading needs the package pooch", "pip install 'inverse-set[download]'"
+            "downloading needs the package pooch", "install pooch>=1.8 into the same environment"
         ) from None
     pooch.get_logger().setLevel("WARNING")
     return pooch

@@ -3,14 +3,19 @@
 import os
 import pathlib
 
+from inverse_set.errors import UserError
+
 
 def folder():
     """$INVERSE_SET_HOME, else inverse_set in $XDG_CACHE_HOME, else in ~/.cache."""
     chosen = os.environ.get("INVERSE_SET_HOME")
-    if chosen:
-        return pathlib.Path(chosen).expanduser()
     cache = os.environ.get("XDG_CACHE_HOME")
-    return (pathlib.Path(cache) if cache else pathlib.Path.home() / ".cache") / "inverse_set"
+    try:
+        if chosen:
+            return pathlib.Path(chosen).expanduser()
+        return (pathlib.Path(cache) if cache else pathlib.Path.home() / ".cache") / "inverse_set"
+    except RuntimeError as error:  # no such user, or no home at all
+        raise UserError(str(error), "set INVERSE_SET_HOME to a folder") from None
 
 
 def weights(name):

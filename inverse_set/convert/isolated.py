@@ -23,8 +23,8 @@ from inverse_set.errors import WeightError
 MEMORY = 256 << 20
 MAX_REPLY = 4 << 20
 _REMEDIES = {
-    "scipy": 'pip install "inverse-set[convert]"',
-    "torch": 'pip install "inverse-set[torch]"',
+    "scipy": "install scipy>=1.13 into the same environment",
+    "torch": "install torch>=2.6 into the same environment",
 }
 
 

@@ -38,7 +38,7 @@ def pictures(folder, most=1000):
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder", "give --images the folder of natural pictures")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
+    paths = sorted(path for path in folder.rglob("*") if _is_picture(path))
     paths = [paths[i] for i in np.linspace(0, len(paths) - 1, min(most, len(paths))).astype(int)]
     found = [image for image in map(_picture, paths) if image is not None]
     if len(found) < FEWEST:
@@ -49,6 +49,10 @@ def pictures(folder, most=1000):
     return np.stack(found)
 
 
+def _is_picture(path):
+    return path.suffix.lower() in ENDINGS and path.is_file()
+
+
 def _picture(path):
     side = caffenet.RESOLUTION
     try:
@@ -57,9 +61,7 @@ def _picture(path):
             with Image.open(path, formats=("JPEG", "PNG", "WEBP", "BMP")) as image:
                 image = image.convert("RGB").resize((side, side), Image.Resampling.BILINEAR)
                 return np.asarray(image)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombWarning):
-        return None
-    except Image.DecompressionBombError:
+    except Exception:  # Pillow raises almost anything over forged bytes
         return None
 
 

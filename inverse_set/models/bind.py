@@ -91,12 +91,17 @@ def networks(model, units):
     )
 
 
+def _batch(model):
+    """Pictures at a time: 8 of 256 pixels a side, at most 50."""
+    return max(1, min(50, 2**19 // model.resolution**2))
+
+
 def measure(model, images, units, batch=None):
     """The certificate: activations `[n, P]` of 8-bit images `[n, H, W, 3]`, NumPy float64.
 
     batch: images at a time; None keeps each layer's copy of its input below about 300 MB.
     """
-    batch = batch or max(1, min(50, 2**19 // model.resolution**2))
+    batch = batch or _batch(model)
     owners = [network_of(model, unit) for unit in units]
     found = np.zeros((len(images), len(units)))
     for network in model.networks:
@@ -145,8 +150,9 @@ def starting_codes(model, kind, count, seed):
     if kind != "noise":
         raise ValueError(f"expected a start among {', '.join(STARTS)}, got {kind!r}")
     noise = jax.random.uniform(key, (count, model.resolution, model.resolution, 3))
-    encoder = model.encoder
-    return np.asarray(encode(encoder.plan, encoder.pixels)(encoder.weights, noise))
+    encoder, size = model.encoder, _batch(model)
+    run, layers = encode(encoder.plan, encoder.pixels), jax.device_put(encoder.weights)
+    return np.concatenate([run(layers, noise[i : i + size]) for i in range(0, count, size)])
 
 
 @functools.cache
@@ -166,11 +172,11 @@ def _raw(networks, codes):
     return networks.read(networks.generate(codes))[1]
 
 
-def raw_activations(model, units, codes, batch=50):
+def raw_activations(model, units, codes, batch=None):
     """Activations `[n, P]` of the generator's pictures before clipping and rounding."""
     if not len(codes):
         return np.zeros((0, len(units)), np.float32)
-    bare, size = jax.device_put(networks(model, units)), min(batch, len(codes))
+    bare, size = jax.device_put(networks(model, units)), min(batch or _batch(model), len(codes))
     filled = np.concatenate([codes, np.repeat(codes[:1], -len(codes) % size, 0)])
     parts = [_raw(bare, filled[i : i + size]) for i in range(0, len(codes), size)]
     return np.concatenate(parts)[: len(codes)]

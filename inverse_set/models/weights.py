@@ -28,9 +28,15 @@ class WeightFile(NamedTuple):
     digest: str
 
 
-def read(path, remedy):
-    """`WeightFile`; WeightError for one that is missing, broken or not finite."""
+def read(path, absent, broken):
+    """`WeightFile`; WeightError for one that is missing, broken or not finite.
+
+    absent, broken: what to do about it in either case.
+    """
+    remedy = broken
     try:
+        if path.exists() and not path.is_file():
+            raise ValueError("it is no regular file")
         data = path.read_bytes()
         digest = hashlib.sha256(data).hexdigest()
         tensors = safetensors.numpy.load(data)
@@ -40,7 +46,7 @@ def read(path, remedy):
             raise ValueError("its record is no JSON object")
         tensors = {key: _float32(value) for key, value in tensors.items()}
     except FileNotFoundError:
-        raise WeightError(path.name, "weights are missing", remedy=remedy) from None
+        raise WeightError(path.name, "weights are missing", remedy=absent) from None
     except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
         wrong = f"not a whole weight file: {' '.join(str(error).split())}"
         raise WeightError(path.name, wrong, remedy=remedy) from error

@@ -163,24 +163,26 @@ def _fitting(build):
             name = arguments[0]
             raise UserError(
                 f"the weight files of {name} do not fit together: {' '.join(str(error).split())}",
-                _remedy(name),
+                _remedies(name)[1],
                 WEIGHTS,
             ) from error
 
     return guarded
 
 
-def _remedy(name):
+def _remedies(name):
+    """What to do about a weight file that is missing, and about one that is broken."""
     if name == "mini":
-        return "reinstall the package, or train the model with experiments/train_mini.py"
-    return (
-        f"`inverse-set fetch {name}` downloads and converts it, "
-        f"`inverse-set convert FILE --network={name}` converts a file you have"
-    )
+        return (
+            "reinstall the package, or train the model with experiments/train_mini.py",
+            "reinstall the package: the file is damaged",
+        )
+    ways = f"inverse-set fetch {name}", f"inverse-set convert FILE --network={name}"
+    return " or ".join(ways), " or ".join(f"{way} --overwrite" for way in ways)
 
 
 def _mini(seed):
-    parts = [weights.read(path, _remedy("mini")) for path in files("mini")]
+    parts = [weights.read(path, *_remedies("mini")) for path in files("mini")]
     return _assemble_mini("mini", *parts, seed)
 
 
@@ -209,14 +211,22 @@ def _caffenet(subject, seed):
     """The full-size pair, with another classifier as its subject if one is named."""
     names = ["caffenet"] if subject in (None, "caffenet") else ["caffenet", subject]
     if seed is None:
-        parts = [weights.read(home.weights(name), _remedy(name)) for name in names]
-        generator = weights.read(home.weights("fc6_generator"), _remedy("fc6_generator"))
+        needed = [*names, "fc6_generator"]
+        absent = [name for name in needed if not home.weights(name).exists()]
+        if absent:
+            raise UserError(
+                f"weights are missing: {', '.join(absent)}",
+                " && ".join(f"inverse-set fetch {name}" for name in absent)
+                + f" (or inverse-set convert FILE --network={absent[0]} for a file you have)",
+                WEIGHTS,
+            )
+        *parts, generator = (weights.read(home.weights(n), *_remedies(n)) for n in needed)
     else:
         parts = [_random_classifier(name, seed + i) for i, name in enumerate(names)]
         expected = weights.shapes(Generator(caffenet.FC6_GENERATOR), (caffenet.CODES,))
         deconvs, scales = caffenet.FC6_GENERATOR.deconvs, {"deconv0": caffenet.CONTRAST}
         generator = _drawn("fc6_generator", expected, seed, deconvs, scales)
-    return _assemble_caffenet("caffenet", names, parts, generator)
+    return _assemble_caffenet("caffenet", names, parts, generator, seed)
 
 
 def _random_classifier(name, seed):
@@ -226,11 +236,12 @@ def _random_classifier(name, seed):
 
 
 @_fitting
-def _assemble_caffenet(name, names, parts, generator):
+def _assemble_caffenet(name, names, parts, generator, seed):
+    _check_network("fc6_generator", generator)
     networks = tuple(map(full_size, names, parts))
     plan, side = caffenet.FC6_GENERATOR, caffenet.RESOLUTION
     model = _model(name, side, networks, parts, generator, plan, caffenet.DRAWN)
-    if model.starts is None and model.codes.upper is None and parts[0].record:
+    if model.starts is None and seed is None:
         upper = np.full(caffenet.CODES, caffenet.CODE_LIMIT, np.float32)
         square = caffenet.PAIR_SQUARE
         return model._replace(codes=Natural(model.codes.lower, upper, square, square))
@@ -239,12 +250,20 @@ def _assemble_caffenet(name, names, parts, generator):
 
 def full_size(name, part):
     """`Network` of one of Caffe's classifiers; ValueError if its weight file does not fit."""
+    _check_network(name, part)
     mean = tuple(float(value) for value in part.record.get("mean", caffenet.MEAN))
     if len(mean) != 3 or not np.isfinite(mean).all():
         raise ValueError(f"expected a mean of 3 numbers, file has {mean}")
     labels, quantiles = caffenet.labels(name), part.record.get("quantiles", ())
     plan, pixels = caffenet.CLASSIFIERS[name], caffenet.pixels(mean)
     return network(name, plan, part, pixels, labels, caffenet.SIZE, quantiles)
+
+
+def _check_network(name, part):
+    """ValueError if the file says that it holds another network, whose shapes may be the same."""
+    said = part.record.get("network", name)
+    if said != name:
+        raise ValueError(f"{part.name} holds {said}, not {name}")
 
 
 def network(name, plan, part, pixels, labels, side, quantiles):
@@ -259,9 +278,16 @@ def network(name, plan, part, pixels, labels, side, quantiles):
     shapes = {layer.name: outputs[layer.name].shape[1:] for layer in plan}
     if shapes[plan[-1].name] != (len(labels),):
         raise ValueError(f"expected {shapes[plan[-1].name][0]} labels, got {len(labels)}")
+    if not all(isinstance(label, str) for label in labels):
+        raise ValueError("expected labels that are texts")
     quantiles, natural = np.asarray(quantiles, float), {}
+    rising = quantiles.ndim == 1 and (np.diff(quantiles, prepend=-1e-9, append=101) > 0).all()
+    if not rising:
+        raise ValueError(f"expected quantiles that rise from 0 to 100, file has {quantiles}")
     for layer in shapes:
         if f"natural/{layer}" in part.tensors:
+            if not quantiles.size:
+                raise ValueError(f"natural/{layer} is there and its quantiles are not")
             natural[layer] = values = part.tensors[f"natural/{layer}"]
             if values.shape != (want := (*quantiles.shape, *shapes[layer])):
                 raise ValueError(f"expected natural/{layer} {want}, file has {values.shape}")
@@ -289,7 +315,11 @@ def _natural_codes(code, part):
     ):
         if array.shape != want or not array.size:
             raise ValueError(f"expected {key} {want}, file has {array.shape}")
+    if (upper < 0).any():
+        raise ValueError("expected codes/upper that are not negative")
     square = float(part.record["code_square"])
+    if not 0 < square < np.inf:
+        raise ValueError(f"expected a positive code_square, file has {square}")
     return Natural(np.zeros_like(upper), upper, square, square), starts
 
 
