@@ -1,7 +1,7 @@
 """Rejection: codes drawn blindly, kept when their image falls inside.
 
-Codes of real images (`natural`), or Gaussian ones (`init`, `step`, `run`).  What is kept follows the
-proposal restricted to the inverse set, exactly, if anything is kept.
+Codes of real images (`natural`), or Gaussian ones (`init`, `step`, `run`).  What is kept follows
+the proposal restricted to the inverse set, exactly, if anything is kept.
 """
 
 import functools

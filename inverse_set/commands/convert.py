@@ -64,7 +64,7 @@ def _with_natural(source, destination, how, pictures):
     unmeasured = disk.temporary_name(destination)
     try:
         record = converting.convert(source, unmeasured, *how)
-        part = weights.read(unmeasured, *2 * ("convert the file again",))
+        part = weights.read(unmeasured, "convert the file again")
     finally:
         unmeasured.unlink(missing_ok=True)
     network = zoo.full_size(record["network"], part)

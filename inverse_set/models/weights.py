@@ -28,12 +28,12 @@ class WeightFile(NamedTuple):
     digest: str
 
 
-def read(path, absent, broken):
+def read(path, absent, broken=None):
     """`WeightFile`; WeightError for one that is missing, broken or not finite.
 
-    absent, broken: what to do about it in either case.
+    absent, broken: what to do about it in either case; the same unless given.
     """
-    remedy = broken
+    remedy = broken or absent
     try:
         if path.exists() and not path.is_file():
             raise ValueError("it is no regular file")
