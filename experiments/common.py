@@ -1,0 +1,209 @@
+"""What the experiments share: flags, sampling over seeds, the numbers, the table, the figure.
+
+An experiment is a list of `Row`s.  Each is sampled once a seed; `run` writes below --out
+
+    figure.png    ten samples of each row, from the first seed
+    numbers.csv   one line a row and number: mean over the seeds, ends of its 95 % interval
+    runs.csv      one line a row and seed: every number of that run
+    ROW/seedN/    the run itself, as `inverse-set sample` writes it
+
+Seconds are those of a whole run without saving; but for --quick, nothing compiles in them.
+"""
+
+import csv
+import pathlib
+import sys
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+from absl import flags
+
+import inverse_set
+from experiments import panels
+from inverse_set import certified, metrics, results
+from inverse_set.models import bind, units
+from inverse_set.settings import Settings
+
+FLAGS = flags.FLAGS
+TABLE = ("samples", "inside", "distance", "nearest", "vendi", "saturated", "steps", "seconds")
+
+flags.DEFINE_string("model", "mini", "which model: mini or caffenet")
+flags.DEFINE_string("weights", None, "random:SEED for untrained networks")
+flags.DEFINE_string("out", None, "folder to write; default runs/paper/NAME")
+flags.DEFINE_boolean("quick", False, "2 seeds of 30 samples: does it run, not what does it find")
+flags.DEFINE_integer("seeds", 5, "repetitions", lower_bound=1)
+flags.DEFINE_integer("num_samples", 500, "samples a run", lower_bound=10)
+flags.DEFINE_integer("num_seeds", 10, "codes a step (K)", lower_bound=2)
+
+
+class Row(NamedTuple):
+    """One inverse set, sampled in one way.
+
+    name: of its folder and in the tables.  asked: constraints as one writes them.
+    title: heads its row of the figure.  settings: `Settings`.
+    natural_codes: hold codes to the natural range.  num_samples: None is that of the flags.
+    start: (model, K, seed) -> `[K, D]` codes to start from; None takes the model's own.
+    """
+
+    name: str
+    asked: tuple
+    title: str = ""
+    settings: Settings = Settings()
+    natural_codes: bool = True
+    num_samples: int | None = None
+    start: Any = None
+
+
+def chosen(paper, bundled):
+    """`paper` with the full-size networks, `bundled` with the bundled ones."""
+    return paper if FLAGS.model == "caffenet" else bundled
+
+
+def run(name, rows):
+    """Samples every row over the seeds, writes and prints what came of it; returns the numbers.
+
+    rows: sequence of `Row`, or model -> rows.  The result is {row's name: {number: `[seeds]`}}.
+    """
+    model = inverse_set.load(FLAGS.model, None, FLAGS.weights)
+    rows = rows(model) if callable(rows) else rows
+    folder = pathlib.Path(FLAGS.out or f"runs/paper/{name}")
+    folder.mkdir(parents=True, exist_ok=True)
+    seeds = 2 if FLAGS.quick else FLAGS.seeds
+    natural = _natural_distance(model)
+    print(f"{name}: {model.name}, {seeds} seeds; natural pictures lie {natural:.4g} apart")
+    numbers, strips, warm = {}, [], set()
+    for row in rows:
+        if not FLAGS.quick and (key := _compiled_for(model, row)) not in warm:
+            sample(model, row._replace(num_samples=FLAGS.num_seeds + 1), 0)  # compiles
+            warm.add(key)
+        each = []
+        for seed in range(seeds):
+            found, seconds = sample(model, row, seed)
+            save(folder / row.name / f"seed{seed}", model, row, found, seed)
+            each.append(measure(found, natural) | {"seconds": seconds})
+            if not seed:
+                strips.append((row, found))
+        numbers[row.name] = {key: np.asarray([one[key] for one in each]) for key in each[0]}
+        _print_row(row.name, numbers[row.name], header=len(numbers) == 1)
+    for file, lines in zip(("numbers", "runs"), _tables(rows, numbers), strict=True):
+        write_csv(folder / f"{file}.csv", lines)
+    lines = [label(row, found, numbers[row.name]["distance"]) for row, found in strips]
+    images = [found.samples.images[panels.choice(found.samples.chain)] for _, found in strips]
+    panels.panel(zip(lines, images, strict=True)).save(folder / "figure.png")
+    print(f"written to {folder}")
+    return numbers
+
+
+def _natural_distance(model):
+    """Root mean squared distance of the encodings of natural pictures; 1 where it is unknown."""
+    return (model.codes.feature_square or 1.0) ** 0.5
+
+
+def _compiled_for(model, row):
+    """Rows that agree in this share their compiled functions."""
+    layers = tuple(units.parse_constraint(model, text)[0].layer for text in row.asked)
+    return layers, row.settings, row.natural_codes
+
+
+def sample(model, row, seed):
+    """(`certified.Found`, seconds) of one run."""
+    count = row.num_samples or (30 if FLAGS.quick else FLAGS.num_samples)
+    start = None
+    if row.start is not None:
+        model = model._replace(starts=row.start(model, FLAGS.num_seeds, seed))
+        start = "natural"  # the codes just put there, all of them, in some order
+    began = time.perf_counter()
+    found = certified.sample(
+        model, row.asked, count, FLAGS.num_seeds, seed, row.settings, start, row.natural_codes
+    )
+    return found, time.perf_counter() - began
+
+
+def measure(found, natural):
+    """Every number of one run, {name: float}; distances in units of the encoding.
+
+    inside counts what the certificate turned down, beyond (above the interval) what it let through.
+    """
+    samples, features = found.samples, found.samples.features
+    low, high = ([getattr(c, end) for c in found.constraints] for end in ("low", "high"))
+    shares, n = metrics.shares(samples.activations, low, high), len(features)
+    images = samples.images
+    saturated = ((images < 3) | (images > 252)).mean() if n else np.nan
+    return {
+        "samples": float(n),
+        "inside": shares.inside * n / max(n + found.dropped, 1),
+        "beyond": shares.beyond,
+        "deciles": metrics.deciles_filled(samples.activations, low, high) if n else np.nan,
+        "distance": metrics.mean_pair_distance(features),
+        "distance_per_dimension": metrics.mean_pair_distance(features, per_dimension=True),
+        "nearest": metrics.nearest_neighbour_distance(features),
+        "vendi": metrics.vendi_score(features, natural),
+        "largest_code": metrics.largest_entry(samples.codes)[1],
+        "saturated": float(saturated),
+        "seed_steps": float(found.result.seed_steps),
+        "steps": float(found.result.seed_steps + found.result.sample_steps),
+    }
+
+
+def save(folder, model, row, found, seed):
+    """Writes one run's folder, in place of an earlier one."""
+    results.claim(folder, overwrite=True)
+    record = {
+        "command": sys.argv,
+        "model": model.name,
+        "subject": None if model.subject is model.encoder else model.subject.name,
+        "untrained": model.untrained,
+        "asked": list(row.asked),
+        "rule": found.settings.rule,
+        "settings": {k: v for k, v in found.settings._asdict().items() if k != "optimiser"},
+        "seed": seed,
+        "natural_codes": row.natural_codes,
+        "start": row.start.__name__ if row.start else bind.default_start(model),
+        "status": found.status.name.lower(),
+        "seconds": found.seconds,
+        "weights": model.hashes,
+    }
+    title = f"{row.name}, seed {seed}"
+    results.save(folder, found.samples, found.constraints, record, certified.summary(found), title)
+
+
+def _print_row(name, numbers, header):
+    if header:
+        print(f"{'':<28}" + "".join(f"{key:>12}" for key in TABLE))
+    means = "".join(f"{metrics.interval(numbers[key]).mean:>12.4g}" for key in TABLE)
+    print(f"{name:<28}{means}", flush=True)
+
+
+def _tables(rows, numbers):
+    """The lines of numbers.csv and of runs.csv, headers first."""
+    means = [["row", "constraints", "number", "mean", "low", "high", "seeds"]]
+    runs = [["row", "seed", *numbers[rows[0].name]]]
+    for row in rows:
+        asked, columns = " and ".join(row.asked), numbers[row.name]
+        for key, values in columns.items():
+            means.append([row.name, asked, key, *metrics.interval(values), len(values)])
+        each = enumerate(zip(*columns.values(), strict=True))
+        runs += [[row.name, seed, *values] for seed, values in each]
+    return means, runs
+
+
+def write_csv(path, lines):
+    """Lines of texts and numbers, the numbers to six digits."""
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        for line in lines:
+            writer.writerow([f"{x:.6g}" if isinstance(x, float) else x for x in line])
+
+
+def label(row, found, distances):
+    """The lines beside a row of the figure: what it is, which interval, how far samples lie."""
+    mean, low, high = metrics.interval(distances)
+    spread = f" ± {(high - low) / 2:.2g}" if np.isfinite(high - low) else ""
+    lines = [row.title] if row.title else []
+    for text, c in zip(row.asked, found.constraints, strict=True):
+        ends = text.rsplit(":", 2)[1:]
+        named = " to ".join(ends) if ends[0].startswith("p") else ""
+        lines += [f"{c.name} {named}".strip(), f"    in [{c.low:.2f}, {c.high:.2f}]"]
+    few = f"{len(found.samples.images)} samples at the first seed"
+    return [*lines, f"distance {mean:.1f}{spread}" if np.isfinite(mean) else few]
