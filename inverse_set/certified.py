@@ -60,7 +60,10 @@ def sample(
     Returns `Found`.  Every picture's activation is recomputed in NumPy float64 from its 8 bits.
     """
     seconds, clock = {}, _Clock()
-    settings = resolve(Settings() if settings is None else settings)
+    settings = Settings() if settings is None else settings
+    if settings.encodings is None and settings.walk == "refine":
+        settings = settings._replace(encodings=2)  # E's range are codes
+    settings = resolve(settings)
     if settings.rule == "two_sided":
         settings = settings._replace(guard=max(settings.guard, GUARD))
     pairs = [units.parse_constraint(model, text) for text in asked]

@@ -42,7 +42,8 @@ def _define_model(values):
     flags.DEFINE_string(
         "subject",
         None,
-        "another classifier whose units are meant, with the model's own E and G (places205)",
+        "another classifier whose units are meant, with the model's own E and G: scenes for mini, "
+        "alexnet or places205 for caffenet",
         flag_values=values,
     )
     flags.DEFINE_string(
@@ -95,6 +96,7 @@ def _define_sample(values):
         ("method", settings.METHODS, "seeds then steps, or all codes together (eq. 16)"),
         ("distance", diversity.DISTANCES, "what is kept apart: eq. 6, 5, 14 or 15"),
         ("memory", sampler.MEMORIES, "whether C0 is replaced (paper) or accumulates"),
+        ("walk", settings.WALKS, "steps that stay inside, or longer ones that leave and come back"),
         (
             "stop",
             seeds.STOPS,

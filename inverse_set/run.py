@@ -11,9 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from inverse_set import constraints, diversity, observe, sampler, seeds
+from inverse_set import constraints, diversity, observe, refine, sampler, seeds
 from inverse_set.settings import Natural, Settings, check, resolve
 from inverse_set.types import Status
+
+REACH = 0.3  # the longest correction of the "refine" walk, as a share of the natural distance
 
 
 class Result(NamedTuple):
@@ -72,14 +74,18 @@ def sample(networks, asked, start, num_samples, settings=None, natural=None, pro
     rows = rows if np.isfinite(best.spread) else rows[:0]
     if status in (Status.PLATEAU, Status.BUDGET, Status.OK) and len(rows) < len(start):
         status = Status.PARTIAL  # looked at again in another program, one fell out
-    found = [_rows(best.codes, observation, rows, 0, rows)]
+    codes = best.codes
+    if walk.refinement and len(rows) and settings.method == "incremental":
+        codes, observation = sampler.settle(codes, observation, problem, walk, beta)
+        rows = np.flatnonzero(constraints.inside(observation.activations, problem.target))
+    found = [_rows(codes, observation, rows, 0, rows)]
     steps, kept = 0, []
     on = len(rows) and status not in (Status.INTERRUPTED, Status.NON_FINITE)
     if settings.method == "incremental" and on:
         observation = jax.tree.map(lambda leaf: leaf[rows], observation)
         walker = sampler.init(
             walk,
-            best.codes[rows],
+            codes[rows],
             observation,
             state.multipliers[rows],
             state.penalty,
@@ -201,10 +207,15 @@ def _plan(networks, asked, start, settings, natural):
         patience=settings.plateau,
         micro=_micro(settings, count),
     )
+    refinement = None
+    if settings.walk == "refine":
+        shares = settings.noise / settings.step, REACH / settings.step
+        refinement = refine.Refinement(*shares, settings.encodings)
     walk = sampler.Walk(
         settings.distance,
         settings.memory,
         not paper,
+        refinement=refinement,
         mean_pairs=not paper,
         micro=_micro(settings, count),
     )

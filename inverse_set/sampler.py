@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from inverse_set import constraints, diversity, lagrangian, observe, seeds
+from inverse_set import constraints, diversity, lagrangian, observe, refine, seeds
 from inverse_set.types import Observation
 
 MEMORIES = ("replace", "accumulate")
@@ -21,6 +21,7 @@ class Walk(NamedTuple):
     distance: what is kept apart, one of `diversity.DISTANCES`.
     memory: C0 is "replace"d by the newest samples (the paper) or "accumulate"s all of them.
     backtrack: halve each code's own step, at most `halvings` times, until its sample is inside.
+    refinement: leave the region and come back instead (refine.py); None for neither.
     mean_pairs: scale the weight with the number of pairs, so that C0 does not raise it.
     micro: codes a micro-batch, None for all at once.
     """
@@ -29,6 +30,7 @@ class Walk(NamedTuple):
     memory: str = "replace"
     backtrack: bool = True
     halvings: int = 8
+    refinement: refine.Refinement | None = None
     mean_pairs: bool = True
     micro: int | None = None
 
@@ -104,7 +106,9 @@ def pair_weight(weight, count, past):
 def _step(state, problem, walk):
     count = state.codes.shape[0]
     slope = _slope(state, problem, walk)
-    if walk.backtrack:
+    if walk.refinement:
+        samples = _refine(state, slope, problem, walk)
+    elif walk.backtrack:
         samples = _backtrack(state, slope, problem, walk)
     else:
         codes = seeds.project(problem, state.codes - state.length * slope)
@@ -119,7 +123,7 @@ def _step(state, problem, walk):
     else:
         past = jax.tree.map(lambda a, b: jnp.where(new.count > 0, a, b), new, state.past)
     images = samples.observation.images
-    if walk.backtrack:
+    if walk.backtrack or walk.refinement:
         moved = samples.accepted.reshape(-1, *(1,) * (images.ndim - 1))
         images = jnp.where(moved, images, state.images)
     step = state.step + 1
@@ -169,6 +173,49 @@ def _backtrack(state, slope, problem, walk):
         codes=jnp.where(stay, codes, samples.codes),
         length=jnp.where(samples.accepted, samples.length, 0),
     )
+
+
+@functools.partial(jax.jit, static_argnames="walk")
+def settle(codes, observation, problem, walk, length):
+    """Seeds `[K, D]` re-encoded and brought to levels of their own; (codes, `Observation`).
+
+    A seed that does not come back inside stays as it was.
+    """
+    key = jax.random.fold_in(jax.random.key(1), 0)
+    moved, seen = _come_back(key, codes, problem, walk, length)
+    inside = constraints.inside(seen.activations, problem.target)
+
+    def choose(new, old):
+        return jnp.where(inside.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
+
+    return choose(moved, codes), jax.tree.map(choose, seen, observation)
+
+
+def _refine(state, slope, problem, walk):
+    """A long step and back; where it does not come back, the code stays."""
+    key = jax.random.fold_in(jax.random.key(1), state.step + 1)
+    leave_key, level_key = jax.random.split(key)
+    direction = _direction(state.step, slope)
+    noise = walk.refinement.noise
+    codes = refine.leave(leave_key, state.codes, direction, state.length, noise)
+    codes = seeds.project(problem, codes)
+    codes, seen = _come_back(level_key, codes, problem, walk, state.length)
+    inside = constraints.inside(seen.activations, problem.target)
+    changed = (seen.images != state.images).reshape(len(codes), -1).any(-1)
+    accepted = inside & changed
+    codes = jnp.where(accepted[:, None], codes, state.codes)
+    return Samples(codes, seen, accepted, jnp.where(accepted, state.length, 0))
+
+
+def _come_back(key, codes, problem, walk, length):
+    """Codes re-encoded and corrected; (codes, `Observation`)."""
+    refinement = walk.refinement
+    for _ in range(refinement.encodings):
+        codes = seeds.project(problem, refine.encode(problem.networks, codes, walk.micro))
+    level = refine.levels(key, len(codes), problem.target, refinement.tolerance)
+    longest = refinement.reach * length
+    parts = (level, problem, refinement, longest, seeds.project, walk.micro)
+    return refine.correct(problem.networks, codes, *parts)
 
 
 def _direction(step, slope):

@@ -7,6 +7,7 @@ import numpy as np
 from inverse_set import constraints, diversity, sampler, seeds
 
 METHODS = ("incremental", "joint")
+WALKS = ("direct", "refine")
 
 
 class Settings(NamedTuple):
@@ -21,8 +22,13 @@ class Settings(NamedTuple):
         is "inside" for seeds and "plateau" for the joint method.
     optimiser: an optax transformation; None is Adam, in units of the natural spread of codes.
     rate: Adam's learning rate in natural standard deviations of a code's entry.
+    walk: sampling steps that stay inside, "direct" (eq. 11, each as long as it can be), or that
+        leave the region and come back, "refine" (refine.py; not under the paper rule).
     step: beta.  A share of the natural distance between two codes; under the paper rule the factor
-        of the plain gradient.  None is 0.2, under the paper rule 1e-4.
+        of the plain gradient.  None is 0.2, 0.1 of the "refine" walk, under the paper rule 1e-4.
+    noise: of the "refine" walk, length of a step's random part, a share of the same distance.
+    encodings: of the "refine" walk, times a step's codes are replaced by E(G(c)).  Needs an E whose
+        range are codes: None is 2 for the models that come with the package, else 0.
     diversity: weight of the mean over pairs of (distance / natural distance)^2.
     margin: share of the interval's width the slack keeps from either end, below a half.
     guard: share of the width by which acceptance is stricter than the interval, below a half.
@@ -39,10 +45,13 @@ class Settings(NamedTuple):
     method: str = "incremental"
     distance: str = "encoder"
     memory: str = "replace"
+    walk: str = "direct"
     stop: str | None = None
     optimiser: Any = None
     rate: float = 0.1
     step: float | None = None
+    noise: float = 1.0
+    encodings: int | None = None
     diversity: float = 1.0
     margin: float = 0.2
     guard: float = 0.0
@@ -64,7 +73,8 @@ def resolve(settings):
     paper, joint = settings.rule == "paper", settings.method == "joint"
     defaults = {
         "stop": "plateau" if joint else "inside",
-        "step": 1e-4 if paper else 0.2,
+        "step": 1e-4 if paper else 0.1 if settings.walk == "refine" else 0.2,
+        "encodings": 0,
         "penalty_cap": 1e15 if paper else 1e5,
         "micro": 20 if joint else None,
     }
@@ -79,6 +89,7 @@ def check(settings):
         ("method", METHODS),
         ("distance", diversity.DISTANCES),
         ("memory", sampler.MEMORIES),
+        ("walk", WALKS),
         ("stop", seeds.STOPS),
     )
     for field, allowed in choices:
@@ -94,6 +105,11 @@ def check(settings):
     for field in ("rate", "step", "penalty", "penalty_cap"):
         if not 0 < getattr(settings, field) < np.inf:
             raise ValueError(f"expected a finite {field} > 0, got {getattr(settings, field)}")
+    if settings.walk == "refine" and settings.rule == "paper":
+        raise ValueError("expected walk direct under the paper rule, got 'refine'")
+    for field in ("noise", "encodings"):
+        if not 0 <= getattr(settings, field) < np.inf:
+            raise ValueError(f"expected {field} >= 0, got {getattr(settings, field)}")
     for field in ("margin", "guard"):
         if not 0 <= getattr(settings, field) < 0.5:
             raise ValueError(f"expected 0 <= {field} < 0.5, got {getattr(settings, field)}")

@@ -11,7 +11,7 @@ import optax
 import pytest
 
 import inverse_set
-from inverse_set import constraints, observe, sampler, seeds
+from inverse_set import constraints, observe, refine, sampler, seeds
 from inverse_set.models import bind, layers, units
 
 DESCENT = seeds.Descent(optax.adam(0.1))
@@ -66,6 +66,10 @@ def cpu():
             lambda: seeds_lowered(seeds.advance, DESCENT._replace(micro=2), 5), id="joint"
         ),
         pytest.param(lambda: walk_lowered(sampler.Walk(), 2), id="walk"),
+        pytest.param(
+            lambda: walk_lowered(sampler.Walk(refinement=refine.Refinement(encodings=1)), 2),
+            id="refine",
+        ),
     ],
 )
 def test_the_loops_of_the_bundled_model_have_no_slow_gradient(lower, cpu):

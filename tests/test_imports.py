@@ -23,6 +23,7 @@ LEVELS = (
     ),
     ("lagrangian", "results"),
     ("seeds",),
+    ("refine",),
     ("sampler",),
     ("settings",),
     ("run",),

@@ -43,6 +43,7 @@ def main(values, load):
         method=values.method,
         distance=values.distance,
         memory=values.memory,
+        walk=values.walk,
         stop=values.stop,
         seed_steps=values.seed_steps,
         step=values.step,

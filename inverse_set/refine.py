@@ -1,0 +1,109 @@
+"""A sampling step that leaves the feasible region and comes back: predictor and corrector.
+
+    c <- c + sigma n - beta d,    d = grad L / |grad L|     the direction of eq. 11, n a random one
+    c <- E(G(c))                                            the code of a picture that G draws
+    c <- c - 2 h grad h / |grad h|^2,    h = |r|^2 / 2      until f lies at a level of its own
+
+A step of eq. 11 that has to stay inside is short, and its samples are neighbours.  This one is as
+long as the distance between natural pictures; re-encoding keeps it among pictures that G can draw,
+and the corrector (Newton's method on f along its own gradient) brings it back.  The levels are
+uniform in the interval, a new one for every sample, so that the sample fills it.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from inverse_set import constraints, observe
+
+
+class Refinement(NamedTuple):
+    """How a step leaves and comes back.
+
+    noise: length of the random part, in lengths of the gradient's part.
+    reach: longest correction, in the same unit.
+    encodings: times that codes are replaced by E(G(c)); needs an E whose range are codes.
+    corrections: gradient steps back into the interval, at most.
+    tolerance: share of the scale within which a level counts as reached.
+    """
+
+    noise: float = 10.0
+    reach: float = 3.0
+    encodings: int = 0
+    corrections: int = 8
+    tolerance: float = 0.1
+
+
+def levels(key, count, target, tolerance):
+    """A level for each of `count` codes and constraint, uniform in the accepted interval `[K, P]`.
+
+    `tolerance` of the scale is kept from either end.  Uses the key up.
+    """
+    inset = tolerance * target.scale
+    low, high = target.accept_low + inset, target.accept_high - inset
+    chance = jax.random.uniform(key, (count, low.shape[1]), low.dtype)
+    return low + chance * (high - low)
+
+
+def leave(key, codes, direction, length, noise):
+    """c + noise length n - length d for codes and unit directions `[K, D]`; uses the key up."""
+    chance = jax.random.normal(key, codes.shape, codes.dtype)
+    chance = chance / jnp.linalg.norm(chance, axis=-1, keepdims=True)
+    return codes + length * (noise * chance - direction)
+
+
+def encode(networks, codes, micro):
+    """E(G(c)), `[K, D]`."""
+    return observe.observe_all(networks, codes, micro).features
+
+
+def newton(codes, gap, slope, longest, lower, upper):
+    """c - 2 h grad h / |grad h|^2 of codes `[K, D]`, at most `longest` long.
+
+    gap: h, `[K]`.  slope: grad h, `[K, D]`.  lower, upper: the box `[1, D]` or None; where a code
+    lies on its border and would leave it, it stays, and the rest does its share.
+    """
+    if lower is not None:
+        blocked = (codes <= lower) & (slope > 0) | (codes >= upper) & (slope < 0)
+        slope = jnp.where(blocked, 0, slope)
+    square = (slope**2).sum(-1)
+    scale = 2 * gap / jnp.where(square > 0, square, 1)
+    size = scale * jnp.sqrt(square)
+    scale = scale * jnp.minimum(1, longest / jnp.where(size > 0, size, 1))
+    return codes - scale[:, None] * slope
+
+
+def correct(networks, codes, level, problem, refinement, longest, project, micro):
+    """Codes `[K, D]` brought to their levels `[K, P]`; returns (codes, `Observation` of them)."""
+    target, tolerance = problem.target, refinement.tolerance
+
+    def miss(codes, level):
+        observation = observe.observe(networks, codes)
+        r = constraints.residuals(observation.activations, level, target)
+        gap = (r**2).sum(-1) / 2
+        near = (jnp.abs(r) <= tolerance).all(-1)
+        return gap.sum(), (gap, near, observation)
+
+    def look(codes):
+        slope = jax.grad(miss, has_aux=True)
+        if micro is None:
+            return slope(codes, level)
+        return observe.map_batches(slope, micro, codes, level)
+
+    def away(carry):
+        done, near, *_ = carry
+        return (done <= refinement.corrections) & ~near.all()
+
+    def again(carry):
+        done, _, following, _, _ = carry
+        slope, (gap, near, observation) = look(following)
+        moved = newton(following, gap, slope, longest, problem.lower, problem.upper)
+        moved = jnp.where(near[:, None], following, project(problem, moved))
+        return done + 1, near, moved, following, observation
+
+    shapes = jax.eval_shape(observe.observe, networks, codes)
+    blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    start = (0, jnp.zeros(len(codes), bool), codes, codes, blank)
+    *_, seen, observation = jax.lax.while_loop(away, again, start)
+    return seen, observation

@@ -1,0 +1,173 @@
+"""Steps that leave the feasible region and come back: closed forms on a plane and on the circle."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from inverse_set import constraints, diversity, observe, refine, run, sampler, seeds
+from inverse_set.settings import Settings, check, resolve
+from inverse_set.types import Constraint, Status
+from tests import toys
+
+PLANE = toys.neuron(jnp.asarray([[3.0, 4.0]]), jnp.asarray([1.0]))
+SEEDS = jnp.asarray([[-0.9], [-0.8], [0.75], [0.95]])
+
+
+def problem(networks, interval, lower=None, upper=None):
+    target = constraints.two_sided([interval])
+    return seeds.Problem(networks, target, jnp.asarray(1.0), jnp.asarray(1.0), lower, upper)
+
+
+def walking(refinement, length=0.1, interval=(0.5, 0.8)):
+    """The toy of two arcs, at seeds that are inside."""
+    walk = sampler.Walk(refinement=refinement)
+    asked = problem(toys.CIRCLE, interval)
+    observation = observe.observe(toys.CIRCLE, SEEDS)
+    lambdas, mu = jnp.zeros((4, 1)), jnp.asarray(10.0)
+    inside = constraints.inside(observation.activations, asked.target)
+    return asked, walk, sampler.init(walk, SEEDS, observation, lambdas, mu, inside, length)
+
+
+def test_one_newton_step_solves_a_linear_neuron(x64):
+    """f = 3 a + 4 b + 1 = s: the nearest solution lies (s - f) / 25 along (3, 4)."""
+    codes, level, scale = jnp.asarray([[0.2, -0.3], [2.0, 1.0]]), 6.0, 0.7
+    r = ((codes @ jnp.asarray([3.0, 4.0]) + 1) - level) / scale
+    slope = r[:, None] * jnp.asarray([[3.0, 4.0]]) / scale
+    moved = refine.newton(codes, r**2 / 2, slope, 1e9, None, None)
+    expected = codes - (r * scale)[:, None] * jnp.asarray([[3.0, 4.0]]) / 25
+    np.testing.assert_allclose(moved, expected, rtol=1e-12)
+    np.testing.assert_allclose(moved @ jnp.asarray([3.0, 4.0]) + 1, level, rtol=1e-12)
+
+
+def test_a_newton_step_has_a_longest_length_and_none_without_a_slope(x64):
+    codes, slope = jnp.zeros((2, 2)), jnp.asarray([[3.0, 4.0], [0.0, 0.0]])
+    moved = refine.newton(codes, jnp.asarray([50.0, 1.0]), slope, 0.5, None, None)
+    np.testing.assert_allclose(moved, [[-0.3, -0.4], [0.0, 0.0]], rtol=1e-12)
+
+
+def test_what_the_box_blocks_is_left_to_the_rest(x64):
+    """b sits at its lower end and would fall: a alone does the work, and the level is reached."""
+    codes, low, high = jnp.asarray([[0.5, 0.0]]), jnp.zeros((1, 2)), jnp.ones((1, 2))
+    r = jnp.asarray([1.5 + 1.0 - 2.0])
+    slope = r[:, None] * jnp.asarray([[3.0, 4.0]])
+    moved = refine.newton(codes, r**2 / 2, slope, 1e9, low, high)
+    np.testing.assert_allclose(moved, [[1 / 3, 0.0]], rtol=1e-12)
+
+
+def test_levels_are_uniform_inside_the_tolerance():
+    target = constraints.two_sided([(2.0, 4.0), (-1.0, 0.0)])
+    level = np.asarray(refine.levels(jax.random.key(0), 4000, target, 0.1))
+    for column, low, high in ((0, 2.2, 3.8), (1, -0.9, -0.1)):
+        assert level[:, column].min() >= low - 1e-6 and level[:, column].max() <= high + 1e-6
+        tenths = np.histogram(level[:, column], 10, (low, high))[0]
+        assert tenths.min() > 320 and tenths.max() < 480  # 400 expected, deviation 19
+    assert abs(np.corrcoef(level.T)[0, 1]) < 0.06
+
+
+def test_leaving_goes_as_far_as_asked():
+    codes, direction = jnp.ones((3, 64)), jnp.zeros((3, 64)).at[:, 0].set(1.0)
+    key = jax.random.key(1)
+    np.testing.assert_allclose(
+        refine.leave(key, codes, direction, 0.5, 0.0), codes - 0.5 * direction, rtol=1e-6
+    )
+    noise = refine.leave(key, codes, 0 * direction, 0.5, 10.0) - codes
+    np.testing.assert_allclose(jnp.linalg.norm(noise, axis=1), 5.0, rtol=1e-5)
+    assert abs(float(noise[0] @ noise[1])) < 0.5 * 25  # each its own
+
+
+def test_correcting_reaches_the_levels_and_reports_what_it_saw():
+    asked = problem(toys.CIRCLE, (0.5, 0.8))
+    codes = jnp.asarray([[0.2], [-1.4], [0.85], [1.0]])
+    level = jnp.asarray([[0.6], [0.7], [0.65], [0.55]])
+    found, seen = refine.correct(
+        toys.CIRCLE, codes, level, asked, refine.Refinement(), 1.0, seeds.project, None
+    )
+    assert (np.abs(np.cos(found) - level) <= 0.1 * 0.3 + 1e-6).all()
+    jax.tree.map(np.testing.assert_array_equal, seen, observe.observe(toys.CIRCLE, found))
+    np.testing.assert_array_equal(found[2], codes[2])  # was near already
+
+
+@pytest.mark.parametrize("micro", [1, 3])
+def test_micro_batches_change_nothing(micro):
+    asked, codes = problem(toys.CIRCLE, (0.5, 0.8)), jnp.asarray([[0.2], [-1.4], [0.85], [1.2]])
+    level = jnp.full((4, 1), 0.6)
+    common = (level, asked, refine.Refinement(), 1.0, seeds.project)
+    whole = refine.correct(toys.CIRCLE, codes, *common, None)
+    parts = refine.correct(toys.CIRCLE, codes, *common, micro)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), whole, parts)
+
+
+def test_the_walk_yields_samples_that_are_inside_and_moves_far():
+    """sigma 1 and beta 0.1: a code leaves the arc altogether and comes back, often elsewhere."""
+    asked, walk, state = walking(refine.Refinement(noise=10.0, reach=5.0))
+    after, found = sampler.advance(state, asked, walk, 50, 50)
+    first = np.cos(found.codes[..., 0])
+    assert found.accepted.mean() > 0.9
+    assert ((first >= 0.5) & (first <= 0.8))[np.asarray(found.accepted)].all()
+    np.testing.assert_allclose(found.observation.activations[..., 0], first, rtol=1e-5)
+    tenths = np.histogram(first[np.asarray(found.accepted)], 10, (0.5, 0.8))[0]
+    assert (tenths > 0).all()
+    last = found.observation.features[49][found.accepted[49]]
+    np.testing.assert_allclose(after.past.mean, diversity.moments(last).mean, rtol=1e-5)
+
+
+def test_a_code_that_does_not_come_back_stays():
+    """One correction of a thousandth: nothing gets home."""
+    asked, walk, state = walking(refine.Refinement(noise=10.0, reach=1e-3, corrections=1))
+    after, found = sampler.advance(state, asked, walk, 1, 1)
+    out = ~np.asarray(found.accepted[0])
+    assert out.any()
+    np.testing.assert_array_equal(after.codes[out], SEEDS[out])
+    np.testing.assert_array_equal(after.images[out], state.images[out])
+
+
+def test_the_seeds_settle_on_levels_of_their_own():
+    asked, walk, _ = walking(refine.Refinement(tolerance=0.01))
+    codes = jnp.asarray([[0.7], [0.7], [0.7], [-0.7]])  # one picture thrice
+    codes, seen = sampler.settle(codes, observe.observe(toys.CIRCLE, codes), asked, walk, 0.1)
+    first = np.cos(codes[:, 0])
+    assert ((first >= 0.5) & (first <= 0.8)).all() and len(np.unique(first.round(4))) == 4
+    jax.tree.map(np.testing.assert_array_equal, seen, observe.observe(toys.CIRCLE, codes))
+
+
+def test_encodings_take_codes_to_their_pictures_codes():
+    """On the plane G and E are the identity: encoding changes nothing, and the level is reached."""
+    codes = jnp.asarray([[0.3, 0.1]])
+    np.testing.assert_array_equal(refine.encode(PLANE, codes, None), codes)
+    walk = sampler.Walk(refinement=refine.Refinement(encodings=2))
+    asked = problem(PLANE, (2.0, 3.0))
+    state = sampler.init(
+        walk, codes, observe.observe(PLANE, codes), jnp.zeros((1, 1)), 10.0, jnp.ones(1, bool), 0.1
+    )
+    _, found = sampler.advance(state, asked, walk, 1, 1)
+    assert found.accepted.all()
+    assert 2 <= float(3 * found.codes[0, 0, 0] + 4 * found.codes[0, 0, 1] + 1) <= 3
+
+
+def test_a_whole_run_fills_both_arcs_and_repeats_itself():
+    start = jnp.asarray([[-1.5], [-0.2], [0.3], [1.4]])
+    settings = Settings(walk="refine")
+
+    def sample():
+        return run.sample(toys.CIRCLE, [Constraint("x", 0.5, 0.8)], start, 60, settings)
+
+    result, again = sample(), sample()
+    assert result.status == Status.OK and len(result.codes) == 60
+    assert ((result.activations >= 0.5) & (result.activations <= 0.8)).all()
+    assert (result.codes > 0).any() and (result.codes < 0).any()
+    np.testing.assert_array_equal(result.codes, again.codes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"rule": "paper"}, "walk direct under the paper rule"),
+        ({"noise": -1.0}, "noise >= 0"),
+        ({"noise": float("nan")}, "noise >= 0"),
+        ({"encodings": -1}, "encodings >= 0"),
+    ],
+)
+def test_what_cannot_work_is_refused(changes, said):
+    with pytest.raises(ValueError, match=said):
+        check(resolve(Settings(walk="refine", **changes)))
