@@ -78,9 +78,18 @@ def accuracy(network, variables, images, labels, resolution, batch=250):
 
 
 def train(settings, schedule, train_data, valid_data, out):
-    resolution, count = settings["resolution"], len(settings["classes"])
-    plan = mini.classifier_plan(count, resolution, settings["width"])
+    plan = mini.classifier_plan(len(settings["classes"]), settings["resolution"], settings["width"])
     network = Classifier(plan, batch_norm=True, dropout=0.4)
+    fit(network, "classifier", settings, schedule, train_data, valid_data, out)
+
+
+def fit(network, name, settings, schedule, train_data, valid_data, out):
+    """Trains a network of flax that returns {layer: activations}, its logits as "fc8".
+
+    settings: resolution, seed and the classes.  train_data, valid_data: pictures and labels.
+    Keeps its state in `out/NAME.msgpack` and goes on from there; returns the averaged variables.
+    """
+    resolution, count = settings["resolution"], len(settings["classes"])
     steps = schedule["steps"]
     rate = optax.cosine_onecycle_schedule(steps, schedule["learning_rate"], pct_start=0.2)
     optimiser = optax.adamw(rate, weight_decay=0.05)
@@ -115,9 +124,9 @@ def train(settings, schedule, train_data, valid_data, out):
         average = jax.tree.map(lambda a, v: keep * a + (1 - keep) * v, state.average, variables)
         return TrainState(variables, average, opt_state, state.step + 1), value
 
-    path = out / "classifier.msgpack"
+    path = out / f"{name}.msgpack"
     state = checkpoints.restore(path, jax.jit(initial)())
-    log = checkpoints.Log(out / "classifier.log")
+    log = checkpoints.Log(out / f"{name}.log")
     images, labels = train_data
     while state.step < steps:
         step = int(state.step)
@@ -130,3 +139,4 @@ def train(settings, schedule, train_data, valid_data, out):
         if (step + 1) % schedule["checkpoint_every"] == 0 or step + 1 == steps:
             checkpoints.save(path, state)
             log(step + 1, valid=accuracy(network, state.average, *valid_data, resolution))
+    return state.average

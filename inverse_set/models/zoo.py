@@ -23,9 +23,11 @@ NAMES = {
     "caffenet": "the paper's pair: CaffeNet and the generator that inverts its fc6",
 }
 SUBJECTS = {
+    "scenes": "kinds of scenes in place of objects, a --subject for mini",
     "alexnet": "BVLC AlexNet, a --subject for caffenet",
     "places205": "Places205-CNN, a --subject for caffenet (the paper's fig. 6)",
 }
+PAIRS = {"scenes": "mini", "alexnet": "caffenet", "places205": "caffenet"}  # whose E and G
 
 
 class Network(NamedTuple):
@@ -109,6 +111,8 @@ def files(name):
         return (FOLDER / "mini_classifier.safetensors", FOLDER / "mini_generator.safetensors")
     if name == "caffenet":
         return (home.weights("caffenet"), home.weights("fc6_generator"))
+    if name == "scenes":
+        return (FOLDER / "mini_scenes.safetensors",)
     return (home.weights(name),)
 
 
@@ -121,7 +125,7 @@ def load(name="mini", subject=None, untrained=None):
     """
     _check_names(name, subject)
     seed = None if untrained is None else _seed(untrained)
-    model = _mini(seed) if name == "mini" else _caffenet(subject, seed)
+    model = _mini(subject, seed) if name == "mini" else _caffenet(subject, seed)
     return model._replace(untrained=untrained)
 
 
@@ -129,18 +133,20 @@ def _check_names(name, subject):
     if name in SUBJECTS:
         raise UserError(
             f"{name} has no generator of its own",
-            f"use it with another's: --model=caffenet --subject={name}",
+            f"use it with another's: --model={PAIRS[name]} --subject={name}",
         )
     if name not in NAMES:
         raise UserError(
             f"unknown model {name!r}",
             f"choose among: {', '.join(NAMES)} (`inverse-set models` describes them)",
         )
-    if subject not in (None, name) and (name != "caffenet" or subject not in SUBJECTS):
-        raise UserError(
-            f"{name} takes no subject {subject!r}",
-            f"subjects are {', '.join(SUBJECTS)}, with --model=caffenet",
-        )
+    if subject not in (None, name) and PAIRS.get(subject) != name:
+        known = (f"{', '.join(_subjects(pair))} with --model={pair}" for pair in NAMES)
+        raise UserError(f"{name} takes no subject {subject!r}", f"subjects are {'; '.join(known)}")
+
+
+def _subjects(pair):
+    return [subject for subject in SUBJECTS if PAIRS[subject] == pair]
 
 
 def _seed(text):
@@ -172,36 +178,57 @@ def _fitting(build):
 
 def _remedies(name):
     """What to do about a weight file that is missing, and about one that is broken."""
-    if name == "mini":
+    if name in ("mini", "scenes"):
+        script = "train_mini" if name == "mini" else "train_second"
         return (
-            "reinstall the package, or train the model with experiments/train_mini.py",
+            f"reinstall the package, or train the model with experiments/{script}.py",
             "reinstall the package: the file is damaged",
         )
     ways = f"inverse-set fetch {name}", f"inverse-set convert FILE --network={name}"
     return " or ".join(ways), " or ".join(f"{way} --overwrite" for way in ways)
 
 
-def _mini(seed):
+def _mini(subject, seed):
+    """The bundled pair, with another classifier as its subject if one is named."""
     parts = [weights.read(path, *_remedies("mini")) for path in files("mini")]
-    return _assemble_mini("mini", *parts, seed)
+    model = _assemble_mini("mini", *parts, seed)
+    if subject in (None, "mini"):
+        return model
+    (path,) = files(subject)
+    part = weights.read(path, *_remedies(subject))
+    # Another seed, or scenes would be drawn with the numbers of the encoder.
+    other, part = _bundled(subject, part, None if seed is None else seed + 1, model.resolution)
+    hashes = model.hashes | {part.name: part.digest}
+    return model._replace(networks=(model.encoder, other), hashes=hashes)
+
+
+@_fitting
+def _bundled(name, part, seed, drawn=None):
+    """(`Network`, its weight file or the random one in its place) of a classifier that ships.
+
+    drawn: pixels a side of the pictures it is given, if another file says so.
+    """
+    record = part.record
+    labels, side = tuple(record["labels"]), record["resolution"]
+    if drawn not in (None, side):
+        raise ValueError(f"expected a resolution of {drawn}, file has {side}")
+    plan = mini.classifier_plan(len(labels), side, record["width"])
+    if seed is not None:
+        part = _drawn(name, weights.shapes(Classifier(plan), (side, side, 3)), seed)
+    quantiles = record["quantiles"]
+    return network(name, plan, part, mini.PIXELS, labels, side, quantiles), part
 
 
 @_fitting
 def _assemble_mini(name, classifier, generator, seed=None):
     record = classifier.record
-    labels = tuple(record["labels"])
-    side, width = record["resolution"], record["width"]
-    plan = mini.classifier_plan(len(labels), side, width)
-    generator_plan = mini.generator_plan(side, width)
+    encoder, classifier = _bundled(name, classifier, seed)
+    side = record["resolution"]
+    plan = mini.generator_plan(side, record["width"])
     if seed is not None:
-        expected = weights.shapes(Classifier(plan), (side, side, 3))
-        classifier = _drawn("mini", expected, seed)
-    quantiles = record["quantiles"]
-    encoder = network(name, plan, classifier, mini.PIXELS, labels, side, quantiles)
-    if seed is not None:
-        expected = weights.shapes(Generator(generator_plan), encoder.shapes["fc6"])
-        generator = _drawn("mini's generator", expected, seed, generator_plan.deconvs)
-    model = _model(name, side, (encoder,), [classifier], generator, generator_plan, mini.DRAWN)
+        expected = weights.shapes(Generator(plan), encoder.shapes["fc6"])
+        generator = _drawn("mini's generator", expected, seed, plan.deconvs)
+    model = _model(name, side, (encoder,), [classifier], generator, plan, mini.DRAWN)
     if seed is None and model.starts is None:
         raise ValueError("codes/starts is expected and not there")
     return model

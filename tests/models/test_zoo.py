@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from inverse_set import errors
+from inverse_set import cli, errors
 from inverse_set.models import bind, mini, zoo
 from inverse_set.models.classifier import Classifier
 from inverse_set.models.generator import Generator
@@ -460,3 +460,101 @@ def test_kinds_of_starting_codes_differ(model):
     assert (noise > 0).any()
     natural = bind.starting_codes(model, "natural", 5, 0)
     assert not np.allclose(noise, natural)
+
+
+SCENES = "mini_scenes.safetensors"
+PLACES = {"labels": ["beach", "street"], "resolution": 32, "width": 4, "quantiles": QUANTILES}
+
+
+@pytest.fixture
+def with_scenes(folder, contents):
+    """The small pair and a classifier of two scenes; its fc8 alone has another shape."""
+    kept = {key: 2 * v for key, v in contents[CLASSIFIER].items() if not key.startswith("codes/")}
+    kept |= {key: kept[key][..., 1:] for key in ("fc8/kernel", "fc8/bias", "natural/fc8")}
+    write(folder, {SCENES: kept}, PLACES)
+    return folder
+
+
+def test_a_subject_brings_its_units_and_nothing_else(with_scenes, images):
+    model, pair = zoo.load.__wrapped__("mini", "scenes"), zoo.load.__wrapped__("mini")
+    assert [network.name for network in model.networks] == ["mini", "scenes"]
+    assert model.encoder.labels == pair.encoder.labels
+    assert model.subject.labels == ("beach", "street")
+    np.testing.assert_array_equal(model.starts, pair.starts)
+    assert model.hashes == pair.hashes | {
+        SCENES: hashlib.sha256((with_scenes / SCENES).read_bytes()).hexdigest()
+    }
+    measured = bind.measure(model, images, [Unit("fc8", (1,)), Unit("fc8", (1,), "mini")])
+    for network, column in zip(model.networks[::-1], measured.T, strict=True):
+        x = mini.preprocess(jnp.asarray(images, jnp.float32) / 255)
+        outputs = Classifier(network.plan).apply({"params": network.weights}, x)
+        np.testing.assert_allclose(column, outputs["fc8"][:, 1], rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_is_its_own_subject(folder):
+    model = zoo.load.__wrapped__("mini", "mini")
+    assert model.networks == (model.encoder,)
+
+
+@pytest.mark.parametrize("change", [{"resolution": 64}, {"width": 8}, {"labels": ["beach"]}, None])
+def test_a_subject_that_does_not_fit(with_scenes, change):
+    data = (with_scenes / SCENES).read_bytes()
+    if change is None:
+        (with_scenes / SCENES).write_bytes(data[:1000])
+    else:
+        write(with_scenes, {SCENES: safetensors.numpy.load(data)}, PLACES | change)
+    with pytest.raises(errors.UserError, match="scenes") as caught:
+        zoo.load.__wrapped__("mini", "scenes")
+    assert caught.value.code == errors.WEIGHTS
+    assert "reinstall" in caught.value.remedy
+
+
+def test_a_subject_that_is_not_there(folder):
+    with pytest.raises(errors.UserError, match=SCENES) as caught:
+        zoo.load.__wrapped__("mini", "scenes")
+    assert caught.value.code == errors.WEIGHTS
+    assert "train_second" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "name, subject, words",
+    [
+        ("mini", "places205", ("scenes with --model=mini", "places205 with --model=caffenet")),
+        ("mini", "caffenet", ("scenes with --model=mini",)),
+        ("caffenet", "scenes", ("scenes with --model=mini", "alexnet, places205")),
+        ("caffenet", "mini", ("alexnet, places205",)),
+        ("scenes", None, ("--model=mini --subject=scenes",)),
+        ("alexnet", None, ("--model=caffenet --subject=alexnet",)),
+    ],
+)
+def test_subjects_go_with_their_pair(name, subject, words):
+    with pytest.raises(errors.UserError) as caught:
+        zoo.load.__wrapped__(name, subject)
+    assert caught.value.code == errors.USAGE
+    assert "\n" not in caught.value.remedy
+    assert all(word in caught.value.remedy for word in words), caught.value.remedy
+
+
+def test_an_untrained_subject_is_not_the_untrained_encoder(with_scenes):
+    model = zoo.load.__wrapped__("mini", "scenes", "random:3")
+    assert model.untrained == "random:3" and model.starts is None
+    assert not model.subject.natural
+    first, second = (network.weights["conv1"]["kernel"] for network in model.networks)
+    assert not np.isclose(first, second).any()
+    assert len(model.hashes) == 3
+    assert zoo.load.__wrapped__("mini", "scenes", "random:3").hashes == model.hashes
+
+
+def test_the_bundled_scenes_are_sampled_and_certified(tmp_path, capsys):
+    subject = zoo.load("mini", "scenes").subject
+    assert cli.run(["units", "--model=mini", "--subject=scenes"]) == 0
+    said = capsys.readouterr().out
+    assert "p99.9" in said and all(label in said for label in subject.labels)
+    name, folder = subject.labels[0], tmp_path / "run"
+    flags = [f"--constraint=fc8/{name}:p95:p99.9", "--num_samples=12", "--num_seeds=6"]
+    assert cli.run(["sample", "--subject=scenes", *flags, f"--out={folder}"]) == 0
+    record = json.loads((folder / "run.json").read_text())
+    assert (record["model"], record["subject"]) == ("mini", "scenes")
+    assert SCENES in record["weights"]
+    assert cli.run(["verify", str(folder)]) == 0
+    assert "12 of 12 pictures lie inside" in capsys.readouterr().out

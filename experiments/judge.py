@@ -1,0 +1,76 @@
+"""A second opinion: a classifier of the bundled model's classes that shares nothing with it.
+
+Another architecture (3x3 convolutions with strides and residuals, no pooling but the mean at the
+end, no hidden inner products), other initial weights and another order of the data.  It judges what
+samples show; nothing is ever optimised against it.  Trained by experiments/train_second.py.
+"""
+
+import functools
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from inverse_set.models import layers, mini, weights
+from inverse_set.models.classifier import Affine
+
+PATH = pathlib.Path(__file__).parent / "weights" / "judge.safetensors"
+WIDTHS = (64, 128, 256)  # channels of the stages, each at half the pixels a side of the last
+STEM = 32
+BATCH = 250  # pictures at a time
+
+
+class Judge(nn.Module):
+    """stem, then for each stage a convolution with stride 2 and a residual one, mean, fc8."""
+
+    classes: int
+    batch_norm: bool = False
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        """Pictures `[N, 32, 32, 3]` in mini's scale -> {"mean": `[N, F]`, "fc8": logits}."""
+
+        def convolve(x, name, features, stride=1):
+            shape = (3, 3, x.shape[-1], features)
+            affine = Affine(features, self.batch_norm, name=name)
+            run = functools.partial(layers.conv2d, stride=stride, padding=1, groups=1)
+            return nn.relu(affine(x, shape, run, train))
+
+        x = convolve(x, "stem", STEM)
+        for number, width in enumerate(WIDTHS):
+            x = convolve(x, f"down{number}", width, stride=2)
+            x = x + convolve(x, f"residual{number}", width)
+        mean = x.mean((1, 2))
+        kept = nn.Dropout(self.dropout, deterministic=not train)(mean)
+        head = Affine(self.classes, name="fc8")
+        return {"mean": mean, "fc8": head(kept, (WIDTHS[-1], self.classes), jnp.matmul, train)}
+
+
+def load():
+    """{layer: {kernel, bias}} of the judge; its classes are the bundled model's, in that order."""
+    file = weights.read(PATH, "restore the file, or train it with experiments/train_second.py")
+    return jax.device_put(weights.tree(file.tensors))
+
+
+@jax.jit
+def _look(params, images):
+    outputs = Judge(params["fc8"]["bias"].size).apply({"params": params}, mini.preprocess(images))
+    return outputs["mean"], outputs["fc8"]
+
+
+def look(params, images):
+    """(features `[n, 256]`, logits `[n, 40]`), float32, of 8-bit pictures `[n, 32, 32, 3]`."""
+    features = np.zeros((len(images), WIDTHS[-1]), np.float32)
+    logits = np.zeros((len(images), params["fc8"]["bias"].size), np.float32)
+    for start in range(0, len(images), BATCH):
+        batch = images[start : start + BATCH]
+        # The last batch is filled up, so that nothing compiles again.
+        filled = np.zeros((BATCH, *images.shape[1:]), np.float32)
+        filled[: len(batch)] = batch / np.float32(255)
+        place = slice(start, start + len(batch))
+        for found, array in zip((features, logits), _look(params, filled), strict=True):
+            found[place] = array[: len(batch)]
+    return features, logits

@@ -1,0 +1,62 @@
+"""The independent classifier that judges samples."""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import judge, mini_classifier, tiny_imagenet, train_mini
+from inverse_set.models import weights, zoo
+
+
+@pytest.fixture(scope="module")
+def params():
+    return judge.load()
+
+
+@pytest.fixture(scope="module")
+def images():
+    """A batch, and three pictures of another."""
+    return np.random.default_rng(0).integers(0, 256, (judge.BATCH + 3, 32, 32, 3), np.uint8)
+
+
+def test_its_classes_are_the_bundled_models():
+    record = weights.read(judge.PATH, "restore it").record
+    assert tuple(record["labels"]) == zoo.load("mini").encoder.labels
+    assert record["top1"] > 0.65 and "--which=judge" in record["command"]
+
+
+def test_it_finds_features_and_logits(params, images):
+    features, logits = judge.look(params, images)
+    assert features.shape == (len(images), 256) and logits.shape == (len(images), 40)
+    assert features.dtype == logits.dtype == np.float32
+    assert isinstance(features, np.ndarray) and isinstance(logits, np.ndarray)
+    assert (features >= 0).all()  # a mean of what ReLUs gave
+    head = features @ params["fc8"]["kernel"] + params["fc8"]["bias"]
+    np.testing.assert_allclose(logits, head, rtol=1e-4, atol=1e-4)
+    nothing = judge.look(params, images[:0])
+    assert [array.shape for array in nothing] == [(0, 256), (0, 40)]
+
+
+def test_a_picture_looks_the_same_in_any_batch(params, images):
+    features, logits = judge.look(params, images)
+    compiled = judge._look._cache_size()
+    for place in (0, judge.BATCH - 1, judge.BATCH, len(images) - 1):
+        alone = judge.look(params, images[place : place + 1])
+        np.testing.assert_allclose(alone[0][0], features[place], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(alone[1][0], logits[place], rtol=1e-4, atol=1e-4)
+    assert judge._look._cache_size() == compiled
+
+
+def test_it_is_as_good_as_recorded(params, request):
+    folder = request.config.getoption("--data")
+    if not folder or not pathlib.Path(folder).exists():
+        pytest.skip("no folder of Tiny ImageNet given (--data)")
+    classes = [int(number) for number in train_mini.VIVID.split(",")]
+    pictures, labels = tiny_imagenet.load(folder, "valid", classes)
+    small = jax.jit(lambda x: jnp.round(mini_classifier.resize(x, 32) * 255))(pictures)
+    _, logits = judge.look(params, np.asarray(small, np.uint8))
+    recorded = weights.read(judge.PATH, "restore it").record["top1"]
+    assert abs((logits.argmax(-1) == labels).mean() - recorded) < 0.01
