@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 DATA ?= ../shared/data/tiny_imagenet
 OUT ?= runs/demo
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint paper clean
 
 demo: $(VENV)/installed
 	$(BIN)/inverse-set sample --model=mini --constraint="fc8/bell pepper:p99:p99.9" \
@@ -15,6 +15,10 @@ demo: $(VENV)/installed
 
 test: $(VENV)/tested lint
 	$(BIN)/python -m pytest --data=$(DATA)
+
+# Every experiment, and docs/results.md; goes on where it was stopped.
+paper: $(VENV)/tested
+	$(BIN)/python -m experiments.paper $(if $(wildcard $(DATA)),--data=$(DATA))
 
 lint: $(VENV)/tested
 	$(BIN)/ruff check .

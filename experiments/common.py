@@ -22,6 +22,7 @@ from absl import flags
 import inverse_set
 from experiments import panels
 from inverse_set import certified, metrics, results
+from inverse_set.errors import UserError
 from inverse_set.models import bind, units
 from inverse_set.settings import Settings
 
@@ -43,6 +44,7 @@ class Row(NamedTuple):
     name: of its folder and in the tables.  asked: constraints as one writes them.
     title: heads its row of the figure.  settings: `Settings`.
     natural_codes: hold codes to the natural range.  num_samples: None is that of the flags.
+    num_seeds: K, None is that of the flags.
     start: (model, K, seed) -> `[K, D]` codes to start from; None takes the model's own.
     """
 
@@ -52,6 +54,7 @@ class Row(NamedTuple):
     settings: Settings = Settings()
     natural_codes: bool = True
     num_samples: int | None = None
+    num_seeds: int | None = None
     start: Any = None
 
 
@@ -60,42 +63,56 @@ def chosen(paper, bundled):
     return paper if FLAGS.model == "caffenet" else bundled
 
 
-def run(name, rows):
+def model(subject=None):
+    """The model of the flags; an error about it ends the program in two lines."""
+    try:
+        return inverse_set.load(FLAGS.model, subject, FLAGS.weights)
+    except UserError as error:
+        print(f"error: {error.what}\n{error.remedy}", file=sys.stderr)
+        sys.exit(error.code)
+
+
+def folder(name):
+    """The folder to write."""
+    path = pathlib.Path(FLAGS.out or f"runs/paper/{name}")
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def run(name, rows, subject=None):
     """Samples every row over the seeds, writes and prints what came of it; returns the numbers.
 
     rows: sequence of `Row`, or model -> rows.  The result is {row's name: {number: `[seeds]`}}.
     """
-    model = inverse_set.load(FLAGS.model, None, FLAGS.weights)
-    rows = rows(model) if callable(rows) else rows
-    folder = pathlib.Path(FLAGS.out or f"runs/paper/{name}")
-    folder.mkdir(parents=True, exist_ok=True)
+    loaded, place = model(subject), folder(name)
+    rows = rows(loaded) if callable(rows) else rows
     seeds = 2 if FLAGS.quick else FLAGS.seeds
-    natural = _natural_distance(model)
-    print(f"{name}: {model.name}, {seeds} seeds; natural pictures lie {natural:.4g} apart")
+    natural = natural_distance(loaded)
+    print(f"{name}: {loaded.name}, {seeds} seeds; natural pictures lie {natural:.4g} apart")
     numbers, strips, warm = {}, [], set()
     for row in rows:
-        if not FLAGS.quick and (key := _compiled_for(model, row)) not in warm:
-            sample(model, row._replace(num_samples=FLAGS.num_seeds + 1), 0)  # compiles
+        if not FLAGS.quick and (key := _compiled_for(loaded, row)) not in warm:
+            few = (row.num_seeds or FLAGS.num_seeds) + 1
+            sample(loaded, row._replace(num_samples=few), 0)  # compiles
             warm.add(key)
         each = []
         for seed in range(seeds):
-            found, seconds = sample(model, row, seed)
-            save(folder / row.name / f"seed{seed}", model, row, found, seed)
+            found, seconds = sample(loaded, row, seed)
+            save(place / row.name / f"seed{seed}", loaded, row, found, seed)
             each.append(measure(found, natural) | {"seconds": seconds})
             if not seed:
                 strips.append((row, found))
         numbers[row.name] = {key: np.asarray([one[key] for one in each]) for key in each[0]}
         _print_row(row.name, numbers[row.name], header=len(numbers) == 1)
-    for file, lines in zip(("numbers", "runs"), _tables(rows, numbers), strict=True):
-        write_csv(folder / f"{file}.csv", lines)
+    write_tables(place, {row.name: " and ".join(row.asked) for row in rows}, numbers)
     lines = [label(row, found, numbers[row.name]["distance"]) for row, found in strips]
     images = [found.samples.images[panels.choice(found.samples.chain)] for _, found in strips]
-    panels.panel(zip(lines, images, strict=True)).save(folder / "figure.png")
-    print(f"written to {folder}")
+    panels.panel(zip(lines, images, strict=True)).save(place / "figure.png")
+    print(f"written to {place}")
     return numbers
 
 
-def _natural_distance(model):
+def natural_distance(model):
     """Root mean squared distance of the encodings of natural pictures; 1 where it is unknown."""
     return (model.codes.feature_square or 1.0) ** 0.5
 
@@ -109,13 +126,13 @@ def _compiled_for(model, row):
 def sample(model, row, seed):
     """(`certified.Found`, seconds) of one run."""
     count = row.num_samples or (30 if FLAGS.quick else FLAGS.num_samples)
-    start = None
+    seeds, start = row.num_seeds or FLAGS.num_seeds, None
     if row.start is not None:
-        model = model._replace(starts=row.start(model, FLAGS.num_seeds, seed))
+        model = model._replace(starts=row.start(model, seeds, seed))
         start = "natural"  # the codes just put there, all of them, in some order
     began = time.perf_counter()
     found = certified.sample(
-        model, row.asked, count, FLAGS.num_seeds, seed, row.settings, start, row.natural_codes
+        model, row.asked, count, seeds, seed, row.settings, start, row.natural_codes
     )
     return found, time.perf_counter() - began
 
@@ -175,17 +192,21 @@ def _print_row(name, numbers, header):
     print(f"{name:<28}{means}", flush=True)
 
 
-def _tables(rows, numbers):
-    """The lines of numbers.csv and of runs.csv, headers first."""
+def write_tables(folder, asked, numbers):
+    """numbers.csv and runs.csv.
+
+    asked: {row: its constraints as one text}.  numbers: {row: {number: `[seeds]`}}.
+    """
+    first = next(iter(numbers))
     means = [["row", "constraints", "number", "mean", "low", "high", "seeds"]]
-    runs = [["row", "seed", *numbers[rows[0].name]]]
-    for row in rows:
-        asked, columns = " and ".join(row.asked), numbers[row.name]
+    runs = [["row", "seed", *numbers[first]]]
+    for row, columns in numbers.items():
         for key, values in columns.items():
-            means.append([row.name, asked, key, *metrics.interval(values), len(values)])
+            means.append([row, asked[row], key, *metrics.interval(values), len(values)])
         each = enumerate(zip(*columns.values(), strict=True))
-        runs += [[row.name, seed, *values] for seed, values in each]
-    return means, runs
+        runs += [[row, seed, *values] for seed, values in each]
+    write_csv(folder / "numbers.csv", means)
+    write_csv(folder / "runs.csv", runs)
 
 
 def write_csv(path, lines):

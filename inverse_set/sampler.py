@@ -210,8 +210,12 @@ def _refine(state, slope, problem, walk):
 def _come_back(key, codes, problem, walk, length):
     """Codes re-encoded and corrected; (codes, `Observation`)."""
     refinement = walk.refinement
-    for _ in range(refinement.encodings):
-        codes = seeds.project(problem, refine.encode(problem.networks, codes, walk.micro))
+
+    def encode(_, codes):
+        return seeds.project(problem, refine.encode(problem.networks, codes, walk.micro))
+
+    if refinement.encodings:
+        codes = jax.lax.fori_loop(0, refinement.encodings, encode, codes)
     level = refine.levels(key, len(codes), problem.target, refinement.tolerance)
     longest = refinement.reach * length
     parts = (level, problem, refinement, longest, seeds.project, walk.micro)

@@ -79,3 +79,63 @@ def test_every_experiment_says_how_to_run_it():
     for pattern in ("fig*.py", "extra_*.py", "table*.py"):
         for path in folder.glob(pattern):
             assert f"python -m experiments.{path.stem}" in path.read_text(), path.name
+
+
+def test_ours_against_ppgn(tmp_path):
+    """Rows of both forms, at the same n where they say so; real pictures only with --data."""
+    runs, numbers, _ = experiment("table1_diversity", tmp_path)
+    rows = {(run["row"].removeprefix("bell_pepper_"), run["seed"]): run for run in runs}
+    assert {row for row, _ in rows} == {"ours", "direct", "ppgn", "ppgn_matched", "ours_matched"}
+    for seed in "01":
+        ours, rival = rows["ours", seed], rows["ppgn", seed]
+        assert float(ours["inside"]) == 1 and float(rows["ppgn_matched", seed]["inside"]) == 1
+        assert float(rival["inside"]) < 0.5  # no interval is aimed at
+        assert ours["samples"] == rival["samples"] == "40"
+        assert rows["ours_matched", seed]["samples"] == rows["ppgn_matched", seed]["samples"]
+        assert float(ours["agreement5"]) > 0.9 and ours["kernel"] == "nan"
+        assert float(ours["nearest"]) > 1.2 * float(rows["direct", seed]["nearest"])
+    assert {line["constraints"] for line in numbers} == {"fc8/bell pepper:p99:p99.9"}
+    samples, _ = results.load(tmp_path / "bell_pepper_ours" / "seed0")
+    assert len(samples.images) == 40 and verify.main(tmp_path / "bell_pepper_ours" / "seed0") == 0
+
+
+def test_another_networks_units(tmp_path):
+    runs, _, _ = experiment("fig6_other_network", tmp_path)
+    assert len(runs) == 6 and all(float(run["inside"]) == 1 for run in runs)
+    _, record = results.load(tmp_path / "underwater" / "seed0")
+    assert record["subject"] == "scenes" and verify.main(tmp_path / "underwater" / "seed0") == 0
+
+
+def test_joint_and_fast_start_alike(tmp_path):
+    runs, _, _ = experiment("fig9_approximation", tmp_path)
+    rows = {(run["row"], run["seed"]): run for run in runs}
+    for seed in "01":
+        assert rows["joint", seed]["samples"] == rows["fast", seed]["samples"] == "20"
+        assert float(rows["fast", seed]["seed_steps"]) < float(rows["full", seed]["seed_steps"])
+
+
+def test_coverage_needs_pictures_and_grows_with_the_sample(tmp_path, pytestconfig):
+    command = [sys.executable, "-m", "experiments.extra_coverage", "--quick", f"--out={tmp_path}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1 and "--data=DIR" in done.stderr
+    assert "Traceback" not in done.stderr
+    data = pytestconfig.getoption("data")
+    if not data:
+        pytest.skip("give --data=DIR to hold samples against real pictures")
+    command.append(f"--data={data}")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr[-2000:]
+    with open(tmp_path / "runs.csv", newline="") as file:
+        rows = {(run["row"], run["seed"]): float(run["coverage"]) for run in csv.DictReader(file)}
+    assert all(0 <= value <= 1 for value in rows.values())
+    for seed in "01":
+        assert rows["real_50", seed] > rows["direct_50", seed] >= rows["direct_25", seed] - 0.05
+
+
+@pytest.mark.parametrize("name", ["fig1_levels", "table1_diversity", "extra_coverage"])
+def test_missing_weights_end_in_two_lines(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("INVERSE_SET_HOME", str(tmp_path))
+    command = [sys.executable, "-m", f"experiments.{name}", "--model=caffenet", "--quick"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 4 and "weights are missing" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,211 @@
+"""The paper's claims, and what the tables of the experiments say of each.
+
+A table is {row: {number: `metrics.Interval`}} of one experiment.  A finding is a verdict and the
+figures it rests on; every verdict is computed from the tables, by intervals over the seeds.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+AGREE, DISAGREE, UNKNOWN = "agree", "disagree", "cannot tell"
+UNITS = ("bell_pepper", "monarch", "orange")
+
+
+class Finding(NamedTuple):
+    """verdict: one of three.  says: a sentence with its figures."""
+
+    verdict: str
+    says: str
+
+
+def cell(table, row, number):
+    """`Interval` or None where it was not measured."""
+    found = table.get(row, {}).get(number)
+    return found if found is not None and np.isfinite(found.mean) else None
+
+
+def text(interval):
+    """Mean and half the width of its interval."""
+    half = (interval.high - interval.low) / 2
+    return f"{interval.mean:.3g} ± {half:.2g}" if np.isfinite(half) else f"{interval.mean:.3g}"
+
+
+def more(table, number, row, other, what):
+    """Is `row` above `other` in `number`?  Agrees or disagrees only if the intervals are apart."""
+    a, b = cell(table, row, number), cell(table, other, number)
+    if a is None or b is None:
+        return Finding(UNKNOWN, f"{what}: not measured")
+    verdict = AGREE if a.low > b.high else DISAGREE if b.low > a.high else UNKNOWN
+    return Finding(verdict, f"{what}: {text(a)} against {text(b)}")
+
+
+def no_less(table, number, row, other, what, sign=1):
+    """Is `row` not below `other` (sign -1: not above)?  Equal intervals agree."""
+    a, b = cell(table, row, number), cell(table, other, number)
+    if a is None or b is None:
+        return Finding(UNKNOWN, f"{what}: not measured")
+    if sign * (a.mean - b.mean) >= 0:
+        verdict = AGREE
+    else:
+        apart = a.high < b.low if sign > 0 else a.low > b.high
+        verdict = DISAGREE if apart else UNKNOWN
+    return Finding(verdict, f"{what}: {text(a)} against {text(b)}")
+
+
+def all_inside(table, rows=None):
+    """Does every sample of the rows lie inside every interval?"""
+    rows = list(table) if rows is None else rows
+    shares = [cell(table, row, "inside") for row in rows]
+    if not rows or None in shares:
+        return Finding(UNKNOWN, "share inside: not measured")
+    least = min(share.mean for share in shares)
+    return Finding(AGREE if least == 1 else DISAGREE, f"share inside, the least row: {least:.4g}")
+
+
+def inside_alone(table):
+    return [all_inside(table)]
+
+
+def diversity(table):
+    found = []
+    for unit in UNITS:
+        ours, rival = f"{unit}_ours", f"{unit}_ppgn"
+        name = unit.replace("_", " ")
+        a, b = cell(table, ours, "distance"), cell(table, rival, "distance")
+        ratio = a.mean / b.mean if a and b else np.nan
+        says = f"{name}: distance, ours over PPGN's {ratio:.3g}"
+        verdict = UNKNOWN if np.isnan(ratio) else AGREE if ratio >= 1.3 else DISAGREE
+        found.append(
+            Finding(verdict, f"{says} (at least 1.3 is asked, the paper has 1.16 to 1.22)")
+        )
+        found.append(all_inside(table, [ours]))
+        for which, mine, other in (
+            ("interval-matched, same n", f"{unit}_ours_matched", f"{unit}_ppgn_matched"),
+            ("interval-matched, many chains", ours, f"{unit}_ppgn_many"),
+        ):
+            found += [
+                more(table, "nearest", mine, other, f"{name}, {which}: nearest neighbour"),
+                more(table, "vendi", mine, other, f"{name}, {which}: Vendi score"),
+            ]
+            words = f"{name}, {which}: kernel distance to real pictures"
+            found.append(no_less(table, "kernel", mine, other, words, -1))
+            for k in (1, 5):
+                words = f"{name}, {which}: second classifier, first {k}"
+                found.append(no_less(table, f"agreement{k}", mine, other, words))
+    return found
+
+
+def encoder(table):
+    found = []
+    for name in ("paper", "free", "held"):
+        rows = f"{name}_eq14", f"{name}_eq6"
+        found += [
+            more(table, "largest_code", *rows, f"{name}: largest |code|, eq. 14 against eq. 6"),
+            more(table, "saturated", *rows, f"{name}: saturated values, eq. 14 against eq. 6"),
+        ]
+    return found
+
+
+def same_start(table):
+    return [
+        more(table, "distance", "eq6", "eq15", "distance, eq. 6 stopped when inside, eq. 15"),
+        more(table, "distance", "eq6_on", "eq15", "distance, eq. 6 carried on, eq. 15"),
+    ]
+
+
+def approximation(table):
+    joint, fast = (cell(table, row, "distance") for row in ("joint", "fast"))
+    steps = [cell(table, row, "steps") for row in ("joint", "fast")]
+    seconds = [cell(table, row, "seconds") for row in ("joint", "fast")]
+    if None in (joint, fast, *steps, *seconds):
+        return [Finding(UNKNOWN, "not measured")]
+    ratio, times = fast.mean / joint.mean, seconds[0].mean / seconds[1].mean
+    verdict = AGREE if ratio >= 0.9 and times > 1 else DISAGREE
+    says = f"fast keeps {ratio:.3g} of joint's distance in 1/{times:.3g} of its seconds; steps "
+    return [
+        Finding(verdict, says + f"{text(steps[1])} of 10 codes against {text(steps[0])} of 100")
+    ]
+
+
+def one_sided(table):
+    found = []
+    for row in (row for row in table if row.endswith("_paper")):
+        share = cell(table, row, "beyond")
+        if share is None:
+            found.append(Finding(UNKNOWN, f"{row}: not measured"))
+            continue
+        verdict = DISAGREE if share.low > 0 else AGREE if share.mean == 0 else UNKNOWN
+        found.append(Finding(verdict, f"{row}: share of samples above z2 {text(share)}"))
+    return found
+
+
+def coverage(table):
+    sizes = [row.split("_")[1] for row in table if row.startswith("direct_")]
+    last = max(map(int, sizes), default=0)
+    found = [
+        more(table, "coverage", f"refine_{last}", f"direct_{last}", "refining against direct walk"),
+        more(table, "coverage", f"accumulate_{last}", f"direct_{last}", "C0 of all, of the newest"),
+    ]
+    joint = [int(row.split("_")[1]) for row in table if row.startswith("joint_")]
+    if joint:
+        n = max(joint)
+        words = f"{n} jointly against {n} of an incremental run"
+        found.append(more(table, "coverage", f"joint_{n}", f"direct_{n}", words))
+    return found
+
+
+def newest(table):
+    found = []
+    for unit in UNITS:
+        rows = f"{unit}_replace", f"{unit}_accumulate"
+        for number in ("distance", "nearest", "vendi"):
+            words = f"{unit.replace('_', ' ')}: {number}, C0 of the newest against C0 of all"
+            found.append(no_less(table, number, *rows, words))
+    return found
+
+
+class Claim(NamedTuple):
+    """key: of its folder.  module: the script.  title, says: what the paper claims, or what we ask.
+    judge: table -> findings.  shown: numbers of the printed table.  needs_data: takes --data."""
+
+    key: str
+    module: str
+    title: str
+    says: str
+    judge: callable
+    shown: tuple = ("inside", "distance", "nearest", "vendi", "saturated", "steps", "seconds")
+    needs_data: bool = False
+
+
+TABLE1 = ("samples", "inside", "distance", "nearest", "vendi", "kernel", "kernel_judge")
+TABLE1 += ("agreement1", "agreement5", "saturated", "effective_share", "steps_a_sample", "seconds")
+COVERAGE, BEYOND = ("samples", "coverage", "density"), ("inside", "beyond", "distance", "saturated")
+CODES = ("inside", "largest_code", "saturated", "distance", "vendi")
+CLAIMS = (
+    Claim("fig2_table1", "table1_diversity", "Table 1 and fig. 2: diversity against PPGN",
+          "Samples are farther apart than PPGN's, and no less natural.", diversity, TABLE1, True),
+    Claim("fig1", "fig1_levels", "Fig. 1: one unit at six levels",
+          "One method serves every level; what the pictures share depends on it.", inside_alone),
+    Claim("fig3", "fig3_hidden_levels", "Fig. 3: a hidden unit at two levels",
+          "Hidden units are sampled as well, and a higher level shows other things.", inside_alone),
+    Claim("fig4", "fig4_intersection", "Fig. 4: two class units at once",
+          "Samples of an intersection lie in both intervals.", inside_alone),
+    Claim("fig5", "fig5_cross_layer", "Fig. 5: units of two layers at once",
+          "Intersections work across layers.", inside_alone),
+    Claim("fig6", "fig6_other_network", "Fig. 6: units of another network",
+          "Another network's units are reached through the first one's E and G.", inside_alone),
+    Claim("fig7", "fig7_encoder", "Fig. 7: distances between encodings or between codes",
+          "Eq. 14 takes codes to extreme values and spoils the pictures.", encoder, CODES),
+    Claim("fig8", "fig8_same_start", "Fig. 8: codes that start as one",
+          "Without the diversity term the samples hardly differ; with it they do.", same_start),
+    Claim("fig9", "fig9_approximation", "Fig. 9: the fast process against all codes at once",
+          "The fast process loses little diversity and most of the cost.", approximation),
+    Claim("two_sided", "extra_two_sided", "Eq. 8: what one-sided acceptance lets through",
+          "Eq. 8 holds samples to the interval of eq. 1.", one_sided, BEYOND),
+    Claim("coverage", "extra_coverage", "Coverage of real pictures (our question)",
+          "The refining walk covers more real pictures than the direct one; so does a C0 of all "
+          "samples, and all codes at once.", coverage, COVERAGE, True),
+    Claim("c0", "extra_c0", "C0: the newest samples or all of them",
+          "Keeping only the newest samples in C0 costs no diversity.", newest),
+)  # fmt: skip

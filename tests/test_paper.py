@@ -1,0 +1,133 @@
+"""docs/results.md: every verdict follows from the tables, and the document from both."""
+
+import csv
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments import claims, paper
+from inverse_set.metrics import Interval
+
+
+def table(**rows):
+    """{row: {number: Interval}} from row={number: (mean, half)}."""
+    return {
+        row: {n: Interval(m, m - h, m + h) for n, (m, h) in numbers.items()}
+        for row, numbers in rows.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "verdict"),
+    [
+        ((3, 1), (1, 0.5), claims.AGREE),
+        ((1, 0.5), (3, 1), claims.DISAGREE),
+        ((2, 1), (1, 1), claims.UNKNOWN),
+        ((np.nan, 0), (1, 1), claims.UNKNOWN),
+    ],
+)
+def test_more_needs_intervals_that_are_apart(a, b, verdict):
+    found = claims.more(table(x={"d": a}, y={"d": b}), "d", "x", "y", "what")
+    assert found.verdict == verdict and found.says.startswith("what: ")
+    assert claims.more({}, "d", "x", "y", "what").verdict == claims.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "sign", "verdict"),
+    [
+        ((1, 0), (1, 0), 1, claims.AGREE),
+        ((0.9, 0.2), (1, 0), 1, claims.UNKNOWN),
+        ((0.5, 0.2), (1, 0), 1, claims.DISAGREE),
+        ((0.5, 0.2), (1, 0), -1, claims.AGREE),
+        ((2, 0.2), (1, 0), -1, claims.DISAGREE),
+    ],
+)
+def test_no_less_forgives_what_lies_within_the_intervals(a, b, sign, verdict):
+    found = claims.no_less(table(x={"d": a}, y={"d": b}), "d", "x", "y", "what", sign)
+    assert found.verdict == verdict
+
+
+def test_inside_means_every_sample():
+    assert claims.all_inside(table(x={"inside": (1, 0)})).verdict == claims.AGREE
+    found = claims.all_inside(table(x={"inside": (1, 0)}, y={"inside": (0.998, 0)}))
+    assert found.verdict == claims.DISAGREE and "0.998" in found.says
+    assert claims.all_inside({}).verdict == claims.UNKNOWN
+    assert claims.all_inside(table(x={"distance": (1, 0)})).verdict == claims.UNKNOWN
+
+
+def test_the_ratio_with_ppgn_decides():
+    rows = {"monarch_ours": {"distance": (13, 1)}, "monarch_ppgn": {"distance": (10, 1)}}
+    verdicts = [f.verdict for f in claims.diversity(table(**rows)) if "monarch: dist" in f.says]
+    assert verdicts == [claims.AGREE]
+    rows["monarch_ours"]["distance"] = (12.9, 1)
+    verdicts = [f.verdict for f in claims.diversity(table(**rows)) if "monarch: dist" in f.says]
+    assert verdicts == [claims.DISAGREE]
+
+
+@pytest.mark.parametrize(
+    ("distance", "seconds", "verdict"),
+    [(9.1, 1, claims.AGREE), (8.0, 1, claims.DISAGREE), (9.5, 99, claims.DISAGREE)],
+)
+def test_the_approximation_keeps_distance_at_less_cost(distance, seconds, verdict):
+    joint = {"distance": (10, 0), "steps": (300, 0), "seconds": (50, 0)}
+    fast = {"distance": (distance, 0), "steps": (30, 0), "seconds": (seconds, 0)}
+    assert claims.approximation(table(joint=joint, fast=fast))[0].verdict == verdict
+
+
+def test_beyond_is_a_finding_only_if_it_is_not_by_chance():
+    for share, verdict in (
+        ((0.2, 0.1), claims.DISAGREE),
+        ((0.0, 0.0), claims.AGREE),
+        ((0.1, 0.2), claims.UNKNOWN),
+    ):
+        found = claims.one_sided(table(x_paper={"beyond": share}, x_two_sided={"beyond": (0, 0)}))
+        assert [f.verdict for f in found] == [verdict]
+
+
+@pytest.mark.parametrize("claim", claims.CLAIMS, ids=lambda claim: claim.key)
+def test_no_claim_breaks_on_an_empty_table(claim):
+    assert all(finding.verdict == claims.UNKNOWN for finding in claim.judge({}))
+    path = pathlib.Path(paper.__file__).parent / f"{claim.module}.py"
+    assert path.exists()
+
+
+def folder(place, distances):
+    place.mkdir(parents=True)
+    with open(place / "numbers.csv", "w", newline="") as file:
+        lines = csv.writer(file)
+        lines.writerow(["row", "constraints", "number", "mean", "low", "high", "seeds"])
+        for row, mean in distances.items():
+            lines.writerow([row, "fc8/0:0:1", "distance", mean, mean - 1, mean + 1, 5])
+            lines.writerow([row, "fc8/0:0:1", "vendi", "nan", "nan", "nan", 5])
+    Image.new("RGB", (3200, 200), "red").save(place / "figure.png")
+
+
+def test_the_document_says_what_the_tables_say(tmp_path):
+    folder(tmp_path / "runs" / "fig8", {"eq15": 7, "eq6": 7.5, "eq6_on": 20})
+    path = tmp_path / "docs" / "results.md"
+    paper.write(tmp_path / "runs", path)
+    said = path.read_text()
+    assert all(claim.title in said for claim in claims.CLAIMS)
+    part = said.split("## Fig. 8")[1].split("\n## ")[0]
+    assert "**cannot tell**: distance, eq. 6 stopped when inside, eq. 15: 7.5 ± 1" in part
+    assert "**agree**: distance, eq. 6 carried on, eq. 15: 20 ± 1 against 7 ± 1" in part
+    assert "| eq6 on | 20 ± 1 |" in part and "vendi" not in part and "5 seeds" in part
+    assert said.count("not run") == len(claims.CLAIMS) - 1
+    with Image.open(path.parent / "results" / "fig8.jpg") as figure:
+        assert figure.width == paper.WIDEST
+    assert "](results/fig8.jpg)" in part
+
+
+def test_an_experiment_that_fails_is_told_and_the_rest_is_written(tmp_path):
+    """Coverage fails at once without pictures."""
+    command = [sys.executable, "-m", "experiments.paper", "--quick", "--only=coverage"]
+    command += [f"--out={tmp_path / 'runs'}", f"--results={tmp_path / 'results.md'}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1 and "failed: coverage" in done.stderr
+    assert "## Fig. 1" in (tmp_path / "results.md").read_text()
+    done = subprocess.run([*command, "--only=fig99"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "no experiment is called fig99" in done.stderr
