@@ -36,7 +36,7 @@ class Page(NamedTuple):
 class Server:
     """url: its address.  pages: {path: Page}.  asked: (path, Range, If-Range) of each request.
 
-    sent: body bytes written.
+    sent: body bytes written, or about to be.
     """
 
     def __init__(self):
@@ -127,8 +127,8 @@ def _handler(server):
             end = min(x for x in (page.cut, page.hang, len(body)) if x is not None)
             for at in range(0, end, 1 << 16):
                 piece = body[at : min(at + (1 << 16), end)]
+                server.sent += len(piece)  # before it can be read: a test may look at once
                 self.wfile.write(piece)
-                server.sent += len(piece)
                 time.sleep(page.slow)
                 if server.closing.is_set():
                     return
