@@ -15,7 +15,7 @@ from experiments import common
 PAPER = ("fc8/gas_station:40:50", "fc8/phone_booth:40:50")
 BUNDLED = (
     "fc8/underwater:p99:p99.9",
-    "fc8/mountain and cliff:p99:p99.9",
+    "fc8/coast and mountains:p99:p99.9",
     "fc8/buildings and bridges:p99:p99.9",
 )
 
