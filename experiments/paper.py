@@ -3,12 +3,16 @@
     python -m experiments.paper --data=DIR
     python -m experiments.paper --data=DIR --only=fig1,fig9 --again
 
-An experiment whose numbers.csv is there already is not run again, so a run that was stopped goes
-on.  Ends with status 1 if one of them failed; the others are written all the same.
+An experiment whose numbers.csv is there already, newer than its script and of as many seeds, is
+not run again, so a run that was stopped goes on.  Ends with status 1 if one of them failed; the
+others are written all the same.
 """
 
 import csv
+import json
+import os
 import pathlib
+import platform
 import subprocess
 import sys
 import time
@@ -27,7 +31,7 @@ flags.DEFINE_list("only", [], "keys of the experiments to run; default all")
 flags.DEFINE_boolean("again", False, "run also what has been run")
 flags.DEFINE_boolean("quick", False, "a quick run of each: does it run, not what does it find")
 flags.DEFINE_integer("seeds", 5, "repetitions", lower_bound=2)
-WIDEST = 1600  # pixels of a picture in the document
+WIDEST, LARGEST = 1600, 400_000  # pixels and bytes of a picture in the document
 
 
 def command(claim, data, seeds, out, quick=False):
@@ -37,16 +41,41 @@ def command(claim, data, seeds, out, quick=False):
     return [*words, f"--out={out}", *(["--quick"] if quick else [])]
 
 
-def run(claim, folder):
-    """Runs one experiment; its exit status."""
+def run(claim, folder, data, seeds, quick):
+    """Runs one experiment and notes beside its numbers how; whether it succeeded."""
     print(f"== {claim.title}", flush=True)
     began = time.monotonic()
-    words = command(claim, FLAGS.data, FLAGS.seeds, folder, FLAGS.quick)
-    status = subprocess.run(words, check=False).returncode
-    if not status:
-        minutes = (time.monotonic() - began) / 60
-        (folder / "minutes.txt").write_text(f"{minutes:.2f}\n")
-    return status
+    status = subprocess.run(command(claim, data, seeds, folder, quick), check=False).returncode
+    if status or not (folder / "numbers.csv").exists():
+        return False
+    note = {
+        "minutes": (time.monotonic() - began) / 60,
+        "machine": f"{os.cpu_count()} {platform.machine()} cores",
+        "quick": quick,
+    }
+    (folder / "paper.json").write_text(json.dumps(note) + "\n")
+    return True
+
+
+def noted(folder):
+    """What `run` noted of the numbers that are there; {} where they were made by hand since."""
+    numbers, note = folder / "numbers.csv", folder / "paper.json"
+    if not note.exists() or note.stat().st_mtime < numbers.stat().st_mtime:
+        return {}
+    return json.loads(note.read_text())
+
+
+def done(claim, folder, seeds, quick):
+    """Are the experiment's numbers there, newer than its script, and of such a run?"""
+    numbers = folder / "numbers.csv"
+    script = pathlib.Path(__file__).with_name(f"{claim.module}.py")
+    if not (numbers.exists() and script.exists()):
+        return False
+    if numbers.stat().st_mtime < script.stat().st_mtime:
+        return False
+    return (
+        read(numbers)[1] == (2 if quick else seeds) and noted(folder).get("quick", quick) == quick
+    )
 
 
 def read(path):
@@ -64,23 +93,31 @@ def shrink(source, target):
     """A figure small enough for a document."""
     with Image.open(source, formats=("PNG",)) as figure:
         figure = figure.convert("RGB")
-        if figure.width > WIDEST:
-            size = WIDEST, round(figure.height * WIDEST / figure.width)
-            figure = figure.resize(size, Image.Resampling.LANCZOS)
-        figure.save(target, "JPEG", quality=85)
+    if figure.width > WIDEST:
+        size = WIDEST, round(figure.height * WIDEST / figure.width)
+        figure = figure.resize(size, Image.Resampling.LANCZOS)
+    for quality in (85, 75, 60, 45, 30):
+        figure.save(target, "JPEG", quality=quality)
+        if target.stat().st_size <= LARGEST:
+            return
 
 
-def section(claim, folder, pictures):
+def section(claim, folder, pictures, failed=False):
     """The lines of one experiment, from its folder."""
     lines = [f"## {claim.title}", "", f"Claim: {claim.says}", ""]
-    lines += [f"`{' '.join(['python', *command(claim, 'DIR', 5, 'DIR')[1:4]])}`"]
-    lines[-1] = lines[-1][:-1] + (" --data=DIR`" if claim.needs_data else "`")
-    if not (folder / "numbers.csv").exists():
-        return [*lines, "", f"**{claims.UNKNOWN}**: not run.", ""]
-    table, seeds = read(folder / "numbers.csv")
-    timed = folder / "minutes.txt"
-    took = f", {float(timed.read_text()):.0f} minutes" if timed.exists() else ""
-    lines += ["", f"{seeds} seeds{took}. Means ± half of a 95 % interval.", ""]
+    data = " --data=DIR" if claim.needs_data else ""
+    lines += [f"`python -m experiments.{claim.module}{data}`", ""]
+    numbers = folder / "numbers.csv"
+    table, seeds = read(numbers) if numbers.exists() else ({}, 0)
+    if not table:
+        return [*lines, f"**{claims.UNKNOWN}**: {'it failed' if failed else 'not run'}.", ""]
+    if failed:
+        lines += ["**Its last run failed; what follows is of an earlier one.**", ""]
+    note = noted(folder)
+    took = f", {note['minutes']:.0f} minutes" if note else ""
+    if note.get("quick"):
+        lines += ["**A quick run: it shows that this runs, not what it finds.**", ""]
+    lines += [f"{seeds} seeds{took}. Means ± half of a 95 % interval.", ""]
     lines += [f"- **{finding.verdict}**: {finding.says}" for finding in claim.judge(table)]
     shown = [n for n in claim.shown if any(claims.cell(table, row, n) for row in table)]
     lines += ["", f"| | {' | '.join(n.replace('_', ' ') for n in shown)} |"]
@@ -96,21 +133,38 @@ def section(claim, folder, pictures):
     return [*lines, ""]
 
 
-def write(out, path):
-    """The document, from the experiments' folders below `out`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def opening(folders, asked):
+    """The document's first lines: the command, and how its numbers came about."""
+    ran = [folder for folder in folders if (folder / "numbers.csv").exists()]
+    seeds = sorted({read(folder / "numbers.csv")[1] for folder in ran})
+    notes = [note for folder in ran if (note := noted(folder))]
     lines = [
         "# What the paper claims, and what we measured",
         "",
-        "Written by `make paper` on the bundled model; every number and verdict is computed from",
-        "the experiments' tables, and `make paper` computes them again. A verdict is *agree* or",
-        "*disagree* only where intervals over the seeds are apart, or where it says how much is",
-        "asked. Distances are between encodings E(G(c)). What pictures show is for the eye.",
-        "The model is small (32x32 pixels, 40 classes): none of this speaks for CaffeNet.",
+        f"`{asked}`",
         "",
+        "This wrote it, on the bundled model `mini`; every number and verdict is computed from the",
+        "experiments' tables. A verdict's intervals are over the seeds; where a margin is asked",
+        "instead, it says so. Distances are between encodings E(G(c)). What pictures show is for",
+        "the eye. The model is small (32x32 pixels, 40 classes): none of this speaks for CaffeNet.",
+        "",
+        f"{len(ran)} of {len(folders)} experiments ran, seeds: {', '.join(map(str, seeds)) or 0}.",
     ]
+    if notes:
+        minutes, machines = sum(note["minutes"] for note in notes), {n["machine"] for n in notes}
+        lines[-1] += f" {len(notes)} were timed: {minutes:.0f} minutes on {' or '.join(machines)}."
+    return [*lines, ""]
+
+
+def write(out, path, failed=(), asked="python -m experiments.paper"):
+    """The document, from the experiments' folders below `out`.
+
+    failed: keys of those that did.  asked: the command that it was written by.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = opening([out / claim.key for claim in claims.CLAIMS], asked)
     for claim in claims.CLAIMS:
-        lines += section(claim, out / claim.key, path.with_suffix(""))
+        lines += section(claim, out / claim.key, path.with_suffix(""), claim.key in failed)
     path.write_text("\n".join(lines))
 
 
@@ -123,12 +177,14 @@ def main(_):
         folder = out / claim.key
         if FLAGS.only and claim.key not in FLAGS.only:
             continue
-        if (folder / "numbers.csv").exists() and not FLAGS.again:
+        if not FLAGS.again and done(claim, folder, FLAGS.seeds, FLAGS.quick):
             print(f"== {claim.title}: run already")
-            continue
-        if run(claim, folder):
+        elif not run(claim, folder, FLAGS.data, FLAGS.seeds, FLAGS.quick):
             failed.append(claim.key)
-    write(out, pathlib.Path(FLAGS.results))
+    asked = f"python -m experiments.paper --seeds={FLAGS.seeds}"
+    asked += " --data=DIR" * bool(FLAGS.data) + " --quick" * FLAGS.quick
+    asked += f" --only={','.join(FLAGS.only)}" * bool(FLAGS.only) + " --again" * FLAGS.again
+    write(out, pathlib.Path(FLAGS.results), failed, asked)
     print(f"written to {FLAGS.results}")
     if failed:
         sys.exit(f"failed: {', '.join(failed)}\ntheir errors stand above")

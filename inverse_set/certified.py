@@ -10,6 +10,7 @@ from inverse_set.models import bind, units
 from inverse_set.settings import Settings, resolve
 from inverse_set.types import Status
 
+ENCODINGS = 2  # of the refining walk: the range of a model's E are codes
 GUARD = 1e-3  # of the width: far more than two float programs differ, far less than anyone sees
 
 
@@ -62,7 +63,7 @@ def sample(
     seconds, clock = {}, _Clock()
     settings = Settings() if settings is None else settings
     if settings.encodings is None and settings.walk == "refine":
-        settings = settings._replace(encodings=2)  # E's range are codes
+        settings = settings._replace(encodings=ENCODINGS)
     settings = resolve(settings)
     if settings.rule == "two_sided":
         settings = settings._replace(guard=max(settings.guard, GUARD))

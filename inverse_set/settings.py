@@ -107,6 +107,8 @@ def check(settings):
             raise ValueError(f"expected a finite {field} > 0, got {getattr(settings, field)}")
     if settings.walk == "refine" and settings.rule == "paper":
         raise ValueError("expected walk direct under the paper rule, got 'refine'")
+    if settings.walk == "refine" and settings.method == "joint":
+        raise ValueError("the joint method does not walk: expected walk direct, got 'refine'")
     for field in ("noise", "encodings"):
         if not 0 <= getattr(settings, field) < np.inf:
             raise ValueError(f"expected {field} >= 0, got {getattr(settings, field)}")

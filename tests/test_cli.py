@@ -123,6 +123,24 @@ def test_other_ways_to_sample(tmp_path, more):
     assert cli.run(["verify", str(folder)]) == 0
 
 
+def test_the_refining_walk_fills_the_interval_at_either_unit(tmp_path):
+    """An intersection, by steps that leave it: the record says how, and verify agrees."""
+    folder = tmp_path / "both"
+    second = "--constraint=conv5/7@3,4:p50:p99.9"
+    assert cli.run(sampling(folder, second, "--walk=refine")) == 0
+    samples, record = results.load(folder)
+    assert record["settings"]["walk"] == "refine" and record["settings"]["encodings"] == 2
+    for column, constraint in zip(samples.activations.T, record["constraints"], strict=True):
+        low, high = constraint["low"], constraint["high"]
+        assert (np.histogram(column, 3, (low, high))[0] > 0).all()
+    assert cli.run(["verify", str(folder)]) == 0
+
+
+def test_the_refining_walk_is_refused_where_there_is_none(tmp_path, capsys):
+    for more, word in (("--rule=paper", "under the paper rule"), ("--method=joint", "joint")):
+        refused(capsys, sampling(tmp_path / "x", "--walk=refine", more), 2, word)
+
+
 def test_an_unreachable_interval(tmp_path, capsys):
     flags = ["sample", "--constraint=fc8/monarch:900:901", f"--out={tmp_path / 'x'}"]
     said = refused(capsys, [*flags, "--seed_steps=20"], 3, "reached", "900")

@@ -1,7 +1,9 @@
 """docs/results.md: every verdict follows from the tables, and the document from both."""
 
 import csv
+import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -122,12 +124,62 @@ def test_the_document_says_what_the_tables_say(tmp_path):
     assert "](results/fig8.jpg)" in part
 
 
+def test_a_changed_table_changes_the_verdict(tmp_path):
+    path, said = tmp_path / "results.md", []
+    for number, eq6_on in enumerate((20, 7.5, 2)):
+        folder(tmp_path / str(number) / "fig8", {"eq15": 7, "eq6": 7.5, "eq6_on": eq6_on})
+        paper.write(tmp_path / str(number), path)
+        said += re.findall(r"\*\*(.+)\*\*: distance, eq. 6 carried on", path.read_text())
+    assert said == [claims.AGREE, claims.UNKNOWN, claims.DISAGREE]
+
+
+def test_every_link_of_the_document_leads_to_a_small_picture(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (800, 1700, 3), np.uint8)
+    for claim in claims.CLAIMS:
+        folder(tmp_path / "runs" / claim.key, {"x": 1})
+    Image.fromarray(noise).save(tmp_path / "runs" / "fig4" / "figure.png")
+    path = tmp_path / "docs" / "results.md"
+    paper.write(tmp_path / "runs", path)
+    links = re.findall(r"!\[.+\]\((.+)\)", path.read_text())
+    assert links == [f"results/{claim.key}.jpg" for claim in claims.CLAIMS]
+    for link in links:
+        assert (path.parent / link).stat().st_size <= paper.LARGEST
+        with Image.open(path.parent / link) as figure:
+            assert figure.width <= paper.WIDEST
+
+
+def test_numbers_are_kept_only_if_they_are_of_such_a_run(tmp_path):
+    claim = next(claim for claim in claims.CLAIMS if claim.key == "fig8")
+    place = tmp_path / "fig8"
+    assert not paper.done(claim, place, 5, False)
+    folder(place, {"eq15": 7})
+    assert paper.done(claim, place, 5, False)
+    assert not paper.done(claim, place, 3, False) and not paper.done(claim, place, 5, True)
+    (place / "paper.json").write_text('{"quick": true, "minutes": 7.2, "machine": "2 cores"}')
+    assert not paper.done(claim, place, 5, False)
+    assert "A quick run" in "\n".join(paper.section(claim, place, tmp_path))
+    assert "7 minutes on 2 cores" in paper.opening([place], "this")[-2]
+    os.utime(place / "paper.json", (0, 0))  # the numbers are newer than the note
+    assert paper.done(claim, place, 5, False) and paper.noted(place) == {}
+    os.utime(place / "numbers.csv", (0, 0))  # the script is newer than the numbers
+    assert not paper.done(claim, place, 5, False)
+
+
+def test_a_module_that_is_not_there_is_a_failure(tmp_path):
+    claim = claims.CLAIMS[0]._replace(module="no_such_module")
+    assert not paper.run(claim, tmp_path / "x", None, 2, True)
+    assert "it failed" in "\n".join(paper.section(claim, tmp_path / "x", tmp_path, failed=True))
+    folder(tmp_path / "y", {"x": 1})
+    assert "last run failed" in "\n".join(paper.section(claim, tmp_path / "y", tmp_path, True))
+
+
 def test_an_experiment_that_fails_is_told_and_the_rest_is_written(tmp_path):
     """Coverage fails at once without pictures."""
     command = [sys.executable, "-m", "experiments.paper", "--quick", "--only=coverage"]
     command += [f"--out={tmp_path / 'runs'}", f"--results={tmp_path / 'results.md'}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1 and "failed: coverage" in done.stderr
-    assert "## Fig. 1" in (tmp_path / "results.md").read_text()
+    said = (tmp_path / "results.md").read_text()
+    assert "## Fig. 1" in said and said.count("it failed") == 1 and "--only=coverage`" in said
     done = subprocess.run([*command, "--only=fig99"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and "no experiment is called fig99" in done.stderr

@@ -163,6 +163,7 @@ def test_a_whole_run_fills_both_arcs_and_repeats_itself():
     ("changes", "said"),
     [
         ({"rule": "paper"}, "walk direct under the paper rule"),
+        ({"method": "joint"}, "does not walk"),
         ({"noise": -1.0}, "noise >= 0"),
         ({"noise": float("nan")}, "noise >= 0"),
         ({"encodings": -1}, "encodings >= 0"),

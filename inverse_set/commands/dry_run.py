@@ -27,7 +27,10 @@ def main(model, units, settings, num_samples, num_seeds):
     walking = 0 if joint else -(-(num_samples - num_seeds) // num_seeds)
     again = 1 if settings.micro and (joint or settings.micro < count) else 0  # a pass for the mean
     descending = (2 + again) * count * forward
-    sampling = (3 + again) * count * forward
+    passes = 3
+    if settings.walk == "refine":  # also E(G(c)), and at least one gradient to come back by
+        passes = 4 + settings.encodings
+    sampling = (passes + again) * count * forward
     reading = num_samples * (forward - cost.generator_flops(model))
     memory = run.working_memory(
         bind.networks(model, units),

@@ -44,6 +44,7 @@ def main(values, load):
         distance=values.distance,
         memory=values.memory,
         walk=values.walk,
+        encodings=certified.ENCODINGS,
         stop=values.stop,
         seed_steps=values.seed_steps,
         step=values.step,
