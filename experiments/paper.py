@@ -24,13 +24,6 @@ from experiments import claims
 from inverse_set import metrics
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("data", None, "folder of Tiny ImageNet; without it what needs it is left out")
-flags.DEFINE_string("out", "runs/paper", "folder of the experiments' folders")
-flags.DEFINE_string("results", "docs/results.md", "file to write; its pictures lie beside it")
-flags.DEFINE_list("only", [], "keys of the experiments to run; default all")
-flags.DEFINE_boolean("again", False, "run also what has been run")
-flags.DEFINE_boolean("quick", False, "a quick run of each: does it run, not what does it find")
-flags.DEFINE_integer("seeds", 5, "repetitions", lower_bound=2)
 WIDEST, LARGEST = 1600, 400_000  # pixels and bytes of a picture in the document
 
 
@@ -168,6 +161,17 @@ def write(out, path, failed=(), asked="python -m experiments.paper"):
     path.write_text("\n".join(lines))
 
 
+def define_flags():
+    """The command's; here, since tests import this module beside others that have a --data."""
+    flags.DEFINE_string("data", None, "Tiny ImageNet; without it what needs it is left out")
+    flags.DEFINE_string("out", "runs/paper", "folder of the experiments' folders")
+    flags.DEFINE_string("results", "docs/results.md", "file to write; its pictures lie beside it")
+    flags.DEFINE_list("only", [], "keys of the experiments to run; default all")
+    flags.DEFINE_boolean("again", False, "run also what has been run")
+    flags.DEFINE_boolean("quick", False, "a quick run of each: does it run, not what does it find")
+    flags.DEFINE_integer("seeds", 5, "repetitions", lower_bound=2)
+
+
 def main(_):
     out, failed = pathlib.Path(FLAGS.out), []
     keys = [claim.key for claim in claims.CLAIMS]
@@ -191,4 +195,5 @@ def main(_):
 
 
 if __name__ == "__main__":
+    define_flags()
     app.run(main)
