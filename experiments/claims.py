@@ -99,7 +99,7 @@ def diversity(table):
 def encoder(table):
     found = []
     for name in ("paper", "free", "held"):
-        rows = f"{name}_eq14", f"{name}_eq6"
+        rows = f"eq14_{name}", f"eq6_{name}"
         found += [
             more(table, "largest_code", *rows, f"{name}: largest |code|, eq. 14 against eq. 6"),
             more(table, "saturated", *rows, f"{name}: saturated values, eq. 14 against eq. 6"),
