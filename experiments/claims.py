@@ -93,6 +93,8 @@ def diversity(table):
             for k in (1, 5):
                 words = f"{name}, {which}: second classifier, first {k}"
                 found.append(no_less(table, f"agreement{k}", mine, other, words))
+                words += ", ours against the real pictures in the interval"
+                found.append(no_less(table, f"agreement{k}", mine, f"{unit}_real", words))
     return found
 
 

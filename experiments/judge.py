@@ -74,3 +74,9 @@ def look(params, images):
         for found, array in zip((features, logits), _look(params, filled), strict=True):
             found[place] = array[: len(batch)]
     return features, logits
+
+
+def classify(params, features):
+    """Logits `[n, 40]` of features `[n, 256]` that `look` returned."""
+    head = params["fc8"]
+    return features @ np.asarray(head["kernel"]) + np.asarray(head["bias"])

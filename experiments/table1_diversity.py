@@ -11,7 +11,8 @@ Rows of a unit:
     ppgn          10 chains of 200 steps, every fourth step: 500 samples, no interval (the paper's)
     ppgn_matched  those of all 2,000 steps that lie in the interval
     ours_matched  ours cut to as many
-    ppgn_many     interval-matched samples of as many chains as give 500, or of 200 chains
+    ppgn_many     500 interval-matched samples of 300 chains, or as many as there are
+    real          every real picture in the interval, with --data
 
 Inside should be 1 for ours.  The paper's claim is a distance 1.16 to 1.22 times PPGN's.  With
 --data, `kernel` is the kernel distance to the real pictures in the interval, in E's space, and
@@ -50,7 +51,7 @@ BUNDLED = {
     "orange": "fc8/orange:p99:p99.9",
 }
 CHAINS, STEPS, THIN = 10, 200, 4  # the paper's run of PPGN, and which steps are its samples
-MANY, SHORT = 200, 20  # chains pass through the interval in their first steps
+MANY, SHORT = 300, 20  # chains pass through the interval in their first steps
 
 
 class Pictures(NamedTuple):
@@ -144,6 +145,21 @@ def chain_pictures(rival, seed, numbers, steps, keep):
     images, features, activations = columns
     taken = float(steps * len(numbers))
     return Pictures(images, codes, features, activations, chain, taken, seconds)
+
+
+def measure_real(reality, natural, unit, second):
+    """The numbers that real pictures in the interval have, {name: float}."""
+    logits = judge.classify(second, reality.judged)
+    numbers = dict.fromkeys(NUMBERS, np.nan)
+    return numbers | {
+        "samples": float(len(reality.features)),
+        "inside": 1.0,
+        "distance": metrics.mean_pair_distance(reality.features),
+        "nearest": metrics.nearest_neighbour_distance(reality.features),
+        "vendi": metrics.vendi_score(reality.features, natural),
+        "agreement1": metrics.agreement(logits, unit, 1),
+        "agreement5": metrics.agreement(logits, unit, 5),
+    }
 
 
 def thinned(activations):
@@ -252,6 +268,10 @@ def compare(name, repetitions):
             near = pictures_in and real.inside(pictures_in, unit, low, high)
             row = common.Row(f"{one}_ours", (asked[one],), settings=Settings(walk="refine"))
             common.save(folder / row.name / f"seed{seed}", model, row, certified, seed)
+            if near and second and not seed:
+                key, each = f"{one}_real", measure_real(near, natural, unit, second)
+                texts[key] = asked[one]
+                numbers[key] = {number: [each[number]] for number in NUMBERS}
             for key, p in found.items():
                 texts[key] = asked[one]
                 each = measure(p, low, high, natural, near, unit, second)

@@ -1,13 +1,17 @@
 """A sampling step that leaves the feasible region and comes back: predictor and corrector.
 
-    c <- c + sigma n - beta d,    d = grad L / |grad L|     the direction of eq. 11, n a random one
+    c <- c + w (c' - c) + sigma n - beta d,  d = grad L / |grad L|
+                                           the direction of eq. 11, n a random one, c' another code
     c <- E(G(c))                                            the code of a picture that G draws
     c <- c - 2 h grad h / |grad h|^2,    h = |r|^2 / 2      until f lies at a level of its own
 
 A step of eq. 11 that has to stay inside is short, and its samples are neighbours.  This one is as
-long as the distance between natural pictures; re-encoding keeps it among pictures that G can draw,
-and the corrector (Newton's method on f along its own gradient) brings it back.  The levels are
-uniform in the interval, a new one for every sample, so that the sample fills it.
+long as the distance between natural pictures.  Going some way to another chain's code keeps what
+the two share, the unit's features among it; re-encoding keeps the code among pictures that G can
+draw, and the corrector (Newton's method on f along its own gradient) brings it back.  The last two
+take turns: a correction that pictures do not carry is lost at the next encoding, and one that they
+do remains.  The levels are uniform in the interval, a new one for every sample, so that the sample
+fills it.
 """
 
 from typing import NamedTuple
@@ -23,7 +27,9 @@ class Refinement(NamedTuple):
 
     noise: length of the random part, in lengths of the gradient's part.
     reach: longest correction, in the same unit.
-    encodings: times that codes are replaced by E(G(c)); needs an E whose range are codes.
+    encodings: times that codes are replaced by E(G(c)) and then corrected; needs an E whose range
+        are codes.  0 corrects once.
+    mixing: mean share w of the way to another code; each takes its own, up to half more or less.
     corrections: gradient steps back into the interval, at most.
     tolerance: share of the scale within which a level counts as reached.
     """
@@ -31,6 +37,7 @@ class Refinement(NamedTuple):
     noise: float = 10.0
     reach: float = 3.0
     encodings: int = 0
+    mixing: float = 0.0
     corrections: int = 8
     tolerance: float = 0.1
 
@@ -46,11 +53,18 @@ def levels(key, count, target, tolerance):
     return low + chance * (high - low)
 
 
-def leave(key, codes, direction, length, noise):
-    """c + noise length n - length d for codes and unit directions `[K, D]`; uses the key up."""
-    chance = jax.random.normal(key, codes.shape, codes.dtype)
+def leave(key, codes, direction, length, refinement):
+    """c + w (c' - c) + noise length n - length d for codes and unit directions `[K, D]`.
+
+    c' is a code of a random order of the same codes, w uniform about `mixing`.  Uses the key up.
+    """
+    order_key, share_key, noise_key = jax.random.split(key, 3)
+    chance = jax.random.normal(noise_key, codes.shape, codes.dtype)
     chance = chance / jnp.linalg.norm(chance, axis=-1, keepdims=True)
-    return codes + length * (noise * chance - direction)
+    others = jax.random.permutation(order_key, codes)
+    share = jax.random.uniform(share_key, (len(codes), 1), codes.dtype, 0.5, 1.5)
+    codes = codes + refinement.mixing * share * (others - codes)
+    return codes + length * (refinement.noise * chance - direction)
 
 
 def encode(networks, codes, micro):

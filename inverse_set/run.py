@@ -15,6 +15,7 @@ from inverse_set import constraints, diversity, observe, refine, sampler, seeds
 from inverse_set.settings import Natural, Settings, check, resolve
 from inverse_set.types import Status
 
+MIXING = 0.3  # of a step of the "refine" walk, the mean share of the way to another code
 REACH = 0.3  # the longest correction of the "refine" walk, as a share of the natural distance
 
 
@@ -210,7 +211,7 @@ def _plan(networks, asked, start, settings, natural):
     refinement = None
     if settings.walk == "refine":
         shares = settings.noise / settings.step, REACH / settings.step
-        refinement = refine.Refinement(*shares, settings.encodings)
+        refinement = refine.Refinement(*shares, settings.encodings, MIXING)
     walk = sampler.Walk(
         settings.distance,
         settings.memory,

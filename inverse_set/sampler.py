@@ -196,8 +196,7 @@ def _refine(state, slope, problem, walk):
     key = jax.random.fold_in(jax.random.key(1), state.step + 1)
     leave_key, level_key = jax.random.split(key)
     direction = _direction(state.step, slope)
-    noise = walk.refinement.noise
-    codes = refine.leave(leave_key, state.codes, direction, state.length, noise)
+    codes = refine.leave(leave_key, state.codes, direction, state.length, walk.refinement)
     codes = seeds.project(problem, codes)
     codes, seen = _come_back(level_key, codes, problem, walk, state.length)
     inside = constraints.inside(seen.activations, problem.target)
@@ -208,18 +207,23 @@ def _refine(state, slope, problem, walk):
 
 
 def _come_back(key, codes, problem, walk, length):
-    """Codes re-encoded and corrected; (codes, `Observation`)."""
+    """Codes re-encoded and corrected in turn; (codes, `Observation`)."""
     refinement = walk.refinement
-
-    def encode(_, codes):
-        return seeds.project(problem, refine.encode(problem.networks, codes, walk.micro))
-
-    if refinement.encodings:
-        codes = jax.lax.fori_loop(0, refinement.encodings, encode, codes)
     level = refine.levels(key, len(codes), problem.target, refinement.tolerance)
     longest = refinement.reach * length
     parts = (level, problem, refinement, longest, seeds.project, walk.micro)
-    return refine.correct(problem.networks, codes, *parts)
+
+    def encode(codes):
+        return seeds.project(problem, refine.encode(problem.networks, codes, walk.micro))
+
+    def again(_, carry):
+        return refine.correct(problem.networks, encode(carry[0]), *parts)
+
+    first = encode(codes) if refinement.encodings else codes
+    found = refine.correct(problem.networks, first, *parts)
+    if refinement.encodings < 2:
+        return found
+    return jax.lax.fori_loop(1, refinement.encodings, again, found)
 
 
 def _direction(step, slope):

@@ -27,8 +27,9 @@ class Settings(NamedTuple):
     step: beta.  A share of the natural distance between two codes; under the paper rule the factor
         of the plain gradient.  None is 0.2, 0.1 of the "refine" walk, under the paper rule 1e-4.
     noise: of the "refine" walk, length of a step's random part, a share of the same distance.
-    encodings: of the "refine" walk, times a step's codes are replaced by E(G(c)).  Needs an E whose
-        range are codes: None is 2 for the models that come with the package, else 0.
+    encodings: of the "refine" walk, times a step's codes are replaced by E(G(c)) and corrected.
+        Needs an E whose range are codes: None is 2 for the models that come with the package,
+        else 0.
     diversity: weight of the mean over pairs of (distance / natural distance)^2.
     margin: share of the interval's width the slack keeps from either end, below a half.
     guard: share of the width by which acceptance is stricter than the interval, below a half.
@@ -50,7 +51,7 @@ class Settings(NamedTuple):
     optimiser: Any = None
     rate: float = 0.1
     step: float | None = None
-    noise: float = 1.0
+    noise: float = 0.7
     encodings: int | None = None
     diversity: float = 1.0
     margin: float = 0.2

@@ -68,12 +68,28 @@ def test_levels_are_uniform_inside_the_tolerance():
 def test_leaving_goes_as_far_as_asked():
     codes, direction = jnp.ones((3, 64)), jnp.zeros((3, 64)).at[:, 0].set(1.0)
     key = jax.random.key(1)
+    alone, noisy = refine.Refinement(noise=0.0), refine.Refinement(noise=10.0)
     np.testing.assert_allclose(
-        refine.leave(key, codes, direction, 0.5, 0.0), codes - 0.5 * direction, rtol=1e-6
+        refine.leave(key, codes, direction, 0.5, alone), codes - 0.5 * direction, rtol=1e-6
     )
-    noise = refine.leave(key, codes, 0 * direction, 0.5, 10.0) - codes
+    noise = refine.leave(key, codes, 0 * direction, 0.5, noisy) - codes
     np.testing.assert_allclose(jnp.linalg.norm(noise, axis=1), 5.0, rtol=1e-5)
     assert abs(float(noise[0] @ noise[1])) < 0.5 * 25  # each its own
+
+
+def test_leaving_goes_some_way_to_another_code():
+    """Codes are the unit vectors: what is lost of one's own is found at one other."""
+    codes, mixed = jnp.eye(40), refine.Refinement(noise=0.0, mixing=0.3)
+    found = np.asarray(refine.leave(jax.random.key(3), codes, 0 * codes, 0.1, mixed))
+    share = 1 - np.diag(found)
+    moved = share > 1e-6
+    assert moved.sum() > 30 and (share[moved] >= 0.15).all() and (share[moved] <= 0.45).all()
+    assert np.ptp(share[moved]) > 0.2  # each its own
+    others = found - np.diag(np.diag(found))
+    np.testing.assert_allclose(others.max(1), np.where(moved, share, 0), atol=1e-6)
+    assert len(np.unique(others.argmax(1)[moved])) == moved.sum()  # no code is taken twice
+    alone = refine.leave(jax.random.key(3), codes[:1], 0 * codes[:1], 0.1, mixed)
+    np.testing.assert_array_equal(alone, codes[:1])
 
 
 def test_correcting_reaches_the_levels_and_reports_what_it_saw():
