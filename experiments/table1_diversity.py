@@ -5,12 +5,14 @@
 
 Rows of a unit:
 
-    ours          500 samples by the refining walk from 100 seeds
+    ours          500 samples by the refining walk from 100 seeds, its gradient step twice as long
+    likely        500 by the refining walk from 200 seeds, of the intersection of the interval and
+                  one of the unit's probability: PPGN is conditioned on that as well
     direct        500 samples by the direct walk from 100 seeds
     paper         500 samples by the paper's rule to the letter from 10 seeds, first repetition only
     ppgn          10 chains of 200 steps, every fourth step: 500 samples, no interval (the paper's)
     ppgn_matched  those of all 2,000 steps that lie in the interval
-    ours_matched  ours cut to as many
+    ours_matched, likely_matched  ours cut to as many
     ppgn_many     500 interval-matched samples of 300 chains, or as many as there are
     real          every real picture in the interval, with --data
 
@@ -45,17 +47,21 @@ PAPER = {
     "cardoon": "fc8/cardoon:40:50",
     "toilet_paper": "fc8/toilet tissue:40:50",
 }
+LIKELY = "0.75:1"
 BUNDLED = {
     "bell_pepper": "fc8/bell pepper:p99:p99.9",
     "monarch": "fc8/monarch:p99:p99.9",
     "orange": "fc8/orange:p99:p99.9",
 }
+BUNDLED_LIKELY = "0.75:0.9"  # where PPGN's samples in the interval lie: their mean is 0.8
+REFINE = Settings(walk="refine")
+FARTHER = Settings(walk="refine", step=0.2)
 CHAINS, STEPS, THIN = 10, 200, 4  # the paper's run of PPGN, and which steps are its samples
 MANY, SHORT = 300, 20  # chains pass through the interval in their first steps
 
 
 class Pictures(NamedTuple):
-    """images uint8 `[n, H, W, 3]`, codes `[n, D]`, features `[n, F]`, activations `[n, 1]`,
+    """images uint8 `[n, H, W, 3]`, codes `[n, D]`, features `[n, F]`, activations `[n, P]`,
     chain `[n]`, in the order of the steps; steps: gradient steps times codes; seconds."""
 
     images: np.ndarray
@@ -79,7 +85,7 @@ def evenly(count, wanted):
 
 def ours(model, asked, seed, count, seeds, settings):
     """`Pictures` of one run of ours."""
-    row = common.Row("", (asked,), settings=settings, num_samples=count, num_seeds=seeds)
+    row = common.Row("", asked, settings=settings, num_samples=count, num_seeds=seeds)
     found, seconds = common.sample(model, row, seed)
     s, result = found.samples, found.result
     steps = (result.seed_steps + result.sample_steps) * seeds
@@ -171,6 +177,7 @@ def thinned(activations):
 def measure(pictures, low, high, natural, reality, unit, second):
     """Every number of a sample, {name: float}.
 
+    low, high: `[P]`, the intervals of its activations.
     reality: `Real` in the interval or None.  second: params of the judge or None.
     """
     p, n = pictures, len(pictures.images)
@@ -223,16 +230,28 @@ NUMBERS = (
 SHOWN = ("samples", "inside", "distance", "nearest", "vendi", "kernel", "agreement1", "agreement5")
 
 
+def constraints_of(asked):
+    """The interval alone, and with one of the probability of the unit's class."""
+    share = common.chosen(LIKELY, BUNDLED_LIKELY)
+    unit = asked.split("/", 1)[1].rsplit(":", 2)[0]
+    return (asked,), (asked, f"prob/{unit}:{share}")
+
+
 def samples_of(model, name, asked, seed, count, seeds):
-    """{row: `Pictures`} of one unit and seed, and the constraint."""
+    """{row: `Pictures`} of one unit and seed, and what to save of them, {row: found}."""
+    alone, likely = constraints_of(asked)
     unit, constraint = units.parse_constraint(model, asked)
-    low, high = constraint.low, constraint.high
-    found = {}
-    found["ours"], certified = ours(model, asked, seed, count, seeds, Settings(walk="refine"))
-    found["direct"], _ = ours(model, asked, seed, count, seeds, Settings())
+    found, certified = {}, {}
+
+    def take(row, asked, seeds, settings):
+        found[row], certified[row] = ours(model, asked, seed, count, seeds, settings)
+
+    take("ours", alone, seeds, FARTHER)
+    take("likely", likely, min(2 * seeds, count), REFINE)
+    take("direct", alone, seeds, Settings())
     if not FLAGS.quick and not seed:  # ten times slower than the others
-        found["paper"], _ = ours(model, asked, seed, count, 10, Settings(rule="paper"))
-    against = rival(model, unit, low, high)
+        take("paper", alone, 10, Settings(rule="paper"))
+    against = rival(model, unit, constraint.low, constraint.high)
     first = list(range(CHAINS))
 
     def within(activations):
@@ -243,11 +262,13 @@ def samples_of(model, name, asked, seed, count, seeds):
         found["ppgn"] = rows_of(found["ppgn"], evenly(len(found["ppgn"].images), count))
     found["ppgn_matched"] = chain_pictures(against, seed, first, STEPS, within)
     matched = min(len(found["ppgn_matched"].images), count)
-    found["ours_matched"] = rows_of(found["ours"], evenly(len(found["ours"].images), matched))
+    for row in ("ours", "likely"):
+        mine = found[row]
+        found[f"{row}_matched"] = rows_of(mine, evenly(len(mine.images), matched))
     if not FLAGS.quick:
         many = chain_pictures(against, seed, list(range(MANY)), SHORT, within)
         found["ppgn_many"] = rows_of(many, evenly(len(many.images), count))
-    return {f"{name}_{row}": pictures for row, pictures in found.items()}, constraint, certified
+    return {f"{name}_{row}": pictures for row, pictures in found.items()}, certified
 
 
 def compare(name, repetitions):
@@ -261,20 +282,23 @@ def compare(name, repetitions):
     second = judge.load() if model.name == "mini" and not model.untrained else None
     numbers, strips, texts = {}, [], {}
     for one in names:
+        alone, likely = constraints_of(asked[one])
+        ends = np.asarray([units.parse_constraint(model, text)[1][1:] for text in likely]).T
         for seed in range(repetitions):
-            found, constraint, certified = samples_of(model, one, asked[one], seed, count, seeds)
+            found, certified = samples_of(model, one, asked[one], seed, count, seeds)
             unit = units.parse_constraint(model, asked[one])[0].index[0]
-            low, high = constraint.low, constraint.high
-            near = pictures_in and real.inside(pictures_in, unit, low, high)
-            row = common.Row(f"{one}_ours", (asked[one],), settings=Settings(walk="refine"))
-            common.save(folder / row.name / f"seed{seed}", model, row, certified, seed)
+            near = pictures_in and real.inside(pictures_in, unit, *ends[:, 0])
+            for kind, wanted, settings in (("ours", alone, FARTHER), ("likely", likely, REFINE)):
+                row = common.Row(f"{one}_{kind}", wanted, settings=settings)
+                common.save(folder / row.name / f"seed{seed}", model, row, certified[kind], seed)
             if near and second and not seed:
                 key, each = f"{one}_real", measure_real(near, natural, unit, second)
                 texts[key] = asked[one]
                 numbers[key] = {number: [each[number]] for number in NUMBERS}
             for key, p in found.items():
-                texts[key] = asked[one]
-                each = measure(p, low, high, natural, near, unit, second)
+                texts[key] = " and ".join(likely if "_likely" in key else alone)
+                intervals = ends[:, : p.activations.shape[1]]
+                each = measure(p, *intervals, natural, near, unit, second)
                 kept = numbers.setdefault(key, {number: [] for number in NUMBERS})
                 for number in NUMBERS:
                     kept[number].append(each[number])

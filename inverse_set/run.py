@@ -15,7 +15,7 @@ from inverse_set import constraints, diversity, observe, refine, sampler, seeds
 from inverse_set.settings import Natural, Settings, check, resolve
 from inverse_set.types import Status
 
-MIXING = 0.3  # of a step of the "refine" walk, the mean share of the way to another code
+MIXING = 0.4  # of a step of the "refine" walk, the mean share of the way to another code
 REACH = 0.3  # the longest correction of the "refine" walk, as a share of the natural distance
 
 
@@ -75,29 +75,21 @@ def sample(networks, asked, start, num_samples, settings=None, natural=None, pro
     rows = rows if np.isfinite(best.spread) else rows[:0]
     if status in (Status.PLATEAU, Status.BUDGET, Status.OK) and len(rows) < len(start):
         status = Status.PARTIAL  # looked at again in another program, one fell out
-    codes = best.codes
-    if walk.refinement and len(rows) and settings.method == "incremental":
-        codes, observation = sampler.settle(codes, observation, problem, walk, beta)
-        rows = np.flatnonzero(constraints.inside(observation.activations, problem.target))
-    found = [_rows(codes, observation, rows, 0, rows)]
-    steps, kept = 0, []
+    codes, observation = jax.tree.map(lambda leaf: leaf[rows], (best.codes, observation))
+    steps, kept, more = 0, [], []
     on = len(rows) and status not in (Status.INTERRUPTED, Status.NON_FINITE)
     if settings.method == "incremental" and on:
-        observation = jax.tree.map(lambda leaf: leaf[rows], observation)
-        walker = sampler.init(
-            walk,
-            codes[rows],
-            observation,
-            state.multipliers[rows],
-            state.penalty,
-            jnp.ones(len(rows), bool),
-            beta,
-        )
+        duals = state.multipliers[rows], state.penalty
         problem = problem._replace(weight=_rescaled(problem.weight, len(start), len(rows), walk))
+        everyone = jnp.ones(len(rows), bool)
+        walker = sampler.init(walk, codes, observation, *duals, everyone, beta)
+        if walk.refinement:
+            walker, observation = sampler.settle(walker, observation, problem, walk)
+            codes = walker.codes
         more, steps, kept, status = _walk(
             walker, problem, walk, rows, num_samples - len(rows), settings.patience, progress
         )
-        found += more
+    found = [_rows(codes, observation, np.arange(len(rows)), 0, rows), *more]
     columns = [np.concatenate(column)[:num_samples] for column in zip(*found, strict=True)]
     return Result(
         *columns,

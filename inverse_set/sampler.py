@@ -176,19 +176,20 @@ def _backtrack(state, slope, problem, walk):
 
 
 @functools.partial(jax.jit, static_argnames="walk")
-def settle(codes, observation, problem, walk, length):
-    """Seeds `[K, D]` re-encoded and brought to levels of their own; (codes, `Observation`).
+def settle(state, observation, problem, walk):
+    """Seeds moved by one step of the "refine" walk, so that they are samples as the others are.
 
-    A seed that does not come back inside stays as it was.
+    observation: of them.  Returns (state, `Observation`); one that does not come back stays.
     """
-    key = jax.random.fold_in(jax.random.key(1), 0)
-    moved, seen = _come_back(key, codes, problem, walk, length)
-    inside = constraints.inside(seen.activations, problem.target)
+    slope = _slope(state, problem, walk)
+    samples = _refine(state._replace(step=state.step - 1), slope, problem, walk)
 
     def choose(new, old):
-        return jnp.where(inside.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
+        return jnp.where(samples.accepted.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
 
-    return choose(moved, codes), jax.tree.map(choose, seen, observation)
+    codes, seen = samples.codes, jax.tree.map(choose, samples.observation, observation)
+    past = diversity.moments(diversity.points_of(walk.distance, codes, seen))
+    return state._replace(codes=codes, past=past, images=seen.images), seen
 
 
 def _refine(state, slope, problem, walk):

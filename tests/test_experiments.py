@@ -85,7 +85,8 @@ def test_ours_against_ppgn(tmp_path):
     """Rows of both forms, at the same n where they say so; real pictures only with --data."""
     runs, numbers, _ = experiment("table1_diversity", tmp_path)
     rows = {(run["row"].removeprefix("bell_pepper_"), run["seed"]): run for run in runs}
-    assert {row for row, _ in rows} == {"ours", "direct", "ppgn", "ppgn_matched", "ours_matched"}
+    mine = {"ours", "likely", "direct", "ours_matched", "likely_matched"}
+    assert {row for row, _ in rows} == mine | {"ppgn", "ppgn_matched"}
     for seed in "01":
         ours, rival = rows["ours", seed], rows["ppgn", seed]
         assert float(ours["inside"]) == 1 and float(rows["ppgn_matched", seed]["inside"]) == 1
@@ -93,8 +94,13 @@ def test_ours_against_ppgn(tmp_path):
         assert ours["samples"] == rival["samples"] == "40"
         assert rows["ours_matched", seed]["samples"] == rows["ppgn_matched", seed]["samples"]
         assert float(ours["agreement5"]) > 0.9 and ours["kernel"] == "nan"
+        likely = rows["likely", seed]
+        assert float(likely["inside"]) == 1 and likely["samples"] == "40"
+        assert float(likely["agreement1"]) >= float(ours["agreement1"])
         assert float(ours["nearest"]) > 1.2 * float(rows["direct", seed]["nearest"])
-    assert {line["constraints"] for line in numbers} == {"fc8/bell pepper:p99:p99.9"}
+    alone = "fc8/bell pepper:p99:p99.9"
+    asked = {line["row"].removeprefix("bell_pepper_"): line["constraints"] for line in numbers}
+    assert asked["likely"] == f"{alone} and prob/bell pepper:0.75:0.9" and asked["ours"] == alone
     samples, _ = results.load(tmp_path / "bell_pepper_ours" / "seed0")
     assert len(samples.images) == 40 and verify.main(tmp_path / "bell_pepper_ours" / "seed0") == 0
 

@@ -139,12 +139,27 @@ def test_a_code_that_does_not_come_back_stays():
 
 
 def test_the_seeds_settle_on_levels_of_their_own():
-    asked, walk, _ = walking(refine.Refinement(tolerance=0.01))
+    asked, walk, state = walking(refine.Refinement(tolerance=0.01))
     codes = jnp.asarray([[0.7], [0.7], [0.7], [-0.7]])  # one picture thrice
-    codes, seen = sampler.settle(codes, observe.observe(toys.CIRCLE, codes), asked, walk, 0.1)
-    first = np.cos(codes[:, 0])
+    state = state._replace(codes=codes)
+    before = observe.observe(toys.CIRCLE, codes)
+    after, seen = sampler.settle(state, before, asked, walk)
+    first = np.cos(after.codes[:, 0])
     assert ((first >= 0.5) & (first <= 0.8)).all() and len(np.unique(first.round(4))) == 4
-    jax.tree.map(np.testing.assert_array_equal, seen, observe.observe(toys.CIRCLE, codes))
+    assert (after.codes != codes).all() and after.step == state.step
+    jax.tree.map(np.testing.assert_array_equal, seen, observe.observe(toys.CIRCLE, after.codes))
+    np.testing.assert_array_equal(after.images, seen.images)
+    mean = diversity.moments(seen.features).mean
+    np.testing.assert_allclose(after.past.mean, mean, rtol=1e-6)
+
+
+def test_a_seed_that_does_not_settle_stays():
+    asked, walk, state = walking(refine.Refinement(noise=10.0, reach=1e-3, corrections=1))
+    before = observe.observe(toys.CIRCLE, state.codes)
+    after, seen = sampler.settle(state, before, asked, walk)
+    stayed = np.asarray((after.codes == state.codes).all(-1))
+    assert stayed.any()
+    np.testing.assert_array_equal(seen.images[stayed], before.images[stayed])
 
 
 def test_encodings_take_codes_to_their_pictures_codes():

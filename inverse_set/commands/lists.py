@@ -39,8 +39,8 @@ def units(model, layer):
         centre = tuple(size // 2 for size in shape[:-1])
         unit = zoo.Unit(layer, (*centre, channel))
         values = [unit_names.natural_percentile(model, unit, p) for p in SHOWN if known]
-        last = layer == network.plan[-1].name
-        label = network.labels[channel] if last else f"{layer}/{channel}"
+        named = unit_names.named(network, layer)
+        label = network.labels[channel] if named else f"{layer}/{channel}"
         table.add_row(str(channel), escape(label), *(f"{value:.2f}" for value in values))
     show(table)
     return 0

@@ -5,7 +5,7 @@ Shares the plan and the weights with the Flax network, and no arithmetic.
 
 import numpy as np
 
-from inverse_set.models.classifier import Conv, Dense, Norm, Pool, relu_name
+from inverse_set.models.classifier import PROB, Conv, Dense, Norm, Pool, relu_name
 
 
 def forward(plan, weights, images, wanted):
@@ -20,6 +20,9 @@ def forward(plan, weights, images, wanted):
         steps = {layer.name: x}
         if isinstance(layer, Conv | Dense) and layer is not plan[-1]:
             x = steps[relu_name(layer.name)] = np.maximum(x, 0.0)
+        elif layer is plan[-1]:
+            odds = np.exp(x - x.max(-1, keepdims=True))
+            steps[PROB] = odds / odds.sum(-1, keepdims=True)
         found |= {name: steps[name] for name in missing & set(steps)}
         missing -= set(steps)
         if not missing:

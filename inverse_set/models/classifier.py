@@ -8,6 +8,8 @@ import jax.numpy as jnp
 
 from inverse_set.models import layers, pooling
 
+PROB = "prob"  # the softmax of the last layer, by the name that Caffe's networks give it
+
 
 class Conv(NamedTuple):
     """A convolution and its ReLU: `name` is read before, `relu` + the digits of `name` after it."""
@@ -52,7 +54,7 @@ def names(plan):
         found.append(layer.name)
         if isinstance(layer, Conv | Dense) and layer is not plan[-1]:
             found.append(relu_name(layer.name))
-    return found
+    return [*found, PROB]
 
 
 def relu_name(name):
@@ -97,6 +99,7 @@ class Classifier(nn.Module):
         """images `[N, H, W, 3]` in the network's own scale -> {layer name: activations}.
 
         Hidden layers appear twice: `conv5`, `fc6` before the ReLU, `relu5`, `relu6` after it.
+        `prob` is the softmax of the last layer.
         until: stop after this name (E is a prefix of the classifier).
         """
         activations = {}
@@ -144,6 +147,8 @@ class Classifier(nn.Module):
                     break
                 if isinstance(layer, Dense) and self.dropout:
                     x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        else:
+            activations[PROB] = jax.nn.softmax(x)
         return activations
 
 

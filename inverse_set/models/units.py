@@ -7,6 +7,7 @@ import numpy as np
 
 from inverse_set.errors import UserError
 from inverse_set.models.bind import network_of
+from inverse_set.models.classifier import PROB
 from inverse_set.models.zoo import Unit
 from inverse_set.types import Constraint
 
@@ -80,8 +81,8 @@ def _channel(network, layer, name, count):
         raise UserError(
             f"{layer} has no unit {name}", f"its units are 0 to {count - 1} (`inverse-set units`)"
         )
-    last = network.plan[-1].name
-    if layer != last:
+    if not named(network, layer):
+        last = network.plan[-1].name
         raise UserError(
             f"unit {name!r} of {layer} is no number",
             f"units of {layer} are 0 to {count - 1}; only {last} units have names",
@@ -102,6 +103,11 @@ def _channel(network, layer, name, count):
         f"{network.name} has no class {name!r}",
         _suggest(wanted, synonyms, "`inverse-set units` lists the classes"),
     )
+
+
+def named(network, layer):
+    """Whether the layer's units are classes, with names."""
+    return layer in (network.plan[-1].name, PROB)
 
 
 def _plain(name):
@@ -161,7 +167,7 @@ def unit_name(model, unit):
     """A short name for people: `fc8/monarch`, `conv5/12@4,4`, `places205.fc8/gas station`."""
     channel, network = unit.index[-1], network_of(model, unit)
     layer = f"{network.name}.{unit.layer}" if len(model.networks) > 1 else unit.layer
-    if unit.layer == network.plan[-1].name:
+    if named(network, unit.layer):
         return f"{layer}/{network.labels[channel].split(',')[0]}"
     place = f"@{unit.index[0]},{unit.index[1]}" if len(unit.index) == 3 else ""
     return f"{layer}/{channel}{place}"

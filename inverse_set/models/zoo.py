@@ -11,7 +11,7 @@ import numpy as np
 from inverse_set.convert import home
 from inverse_set.errors import WEIGHTS, UserError
 from inverse_set.models import caffenet, mini, weights
-from inverse_set.models.classifier import Classifier
+from inverse_set.models.classifier import PROB, Classifier
 from inverse_set.models.generator import Generator
 from inverse_set.models.pixels import Pixels
 from inverse_set.settings import Natural
@@ -302,7 +302,7 @@ def network(name, plan, part, pixels, labels, side, quantiles):
     weights.check(weights.shapes(module, (side, side, 3)), layers)
     image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
     outputs = jax.eval_shape(module.apply, {"params": layers}, image)
-    shapes = {layer.name: outputs[layer.name].shape[1:] for layer in plan}
+    shapes = {name: outputs[name].shape[1:] for name in (*(one.name for one in plan), PROB)}
     if shapes[plan[-1].name] != (len(labels),):
         raise ValueError(f"expected {shapes[plan[-1].name][0]} labels, got {len(labels)}")
     if not all(isinstance(label, str) for label in labels):

@@ -45,6 +45,7 @@ def classifier(network, side):
         parts.append(_layer(name, "InnerProduct", bottom, _inner_product(outputs)))
         bottom = f"relu{name[-1]}"
         parts += [_layer(bottom, "ReLU", name)] if name != "fc8" else []
+    parts.append(_layer("prob", "Softmax", "fc8"))
     return _whole(parts)
 
 

@@ -36,6 +36,7 @@ ORDER = [
     "fc4",
     "relu4",
     "fc5",
+    "prob",
 ]
 
 
@@ -96,6 +97,8 @@ def test_every_layer_is_read_by_name(case):
         assert (outputs[name] < 0).any()
         np.testing.assert_array_equal(outputs[relu_name(name)], np.maximum(outputs[name], 0))
     assert (outputs["fc5"] < 0).any()
+    odds = np.exp(outputs["fc5"])
+    np.testing.assert_allclose(outputs["prob"], odds / odds.sum(-1, keepdims=True), rtol=1e-5)
 
 
 @pytest.mark.parametrize("until", ORDER)

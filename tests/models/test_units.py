@@ -26,6 +26,7 @@ SHAPES = {
     "fc6": (128,),
     "fc7": (64,),
     "fc8": (len(LABELS),),
+    "prob": (len(LABELS),),
 }
 
 
@@ -62,6 +63,7 @@ MODEL = zoo.Model(
     [
         ("fc8/0", Unit("fc8", (0,))),
         ("fc8/5", Unit("fc8", (5,))),
+        ("prob/monarch", Unit("prob", (1,))),
         ("fc6/127", Unit("fc6", (127,))),
         ("fc8/monarch", Unit("fc8", (1,))),
         ("fc8/Monarch", Unit("fc8", (1,))),
@@ -93,6 +95,7 @@ def test_units(text, unit):
     [
         ("fc8/MONARCH_butterfly", "fc8/monarch"),
         ("fc8/2", "fc8/king penguin"),
+        ("prob/2", "prob/king penguin"),
         ("fc6/17", "fc6/17"),
         ("conv5/12", "conv5/12@4,4"),
         ("conv5/12@0,7", "conv5/12@0,7"),

@@ -129,9 +129,9 @@ def test_load_returns_what_was_written(model, contents):
             layer, leaf = key.split("/")
             assert weights[layer][leaf].dtype == np.float32
             np.testing.assert_array_equal(weights[layer][leaf], tensors[key])
-    assert list(model.encoder.shapes) == [layer.name for layer in model.encoder.plan]
+    assert list(model.encoder.shapes) == [*(layer.name for layer in model.encoder.plan), "prob"]
     assert model.encoder.shapes["conv5"] == (8, 8, 16)
-    assert model.encoder.shapes["fc8"] == (3,)
+    assert model.encoder.shapes["fc8"] == model.encoder.shapes["prob"] == (3,)
     assert list(model.encoder.quantiles) == QUANTILES
     assert set(model.encoder.natural) == {"conv5", "fc6", "fc7", "fc8"}
     for layer, values in model.encoder.natural.items():
