@@ -138,6 +138,40 @@ def test_coverage_needs_pictures_and_grows_with_the_sample(tmp_path, pytestconfi
         assert rows["real_50", seed] > rows["direct_50", seed] >= rows["direct_25", seed] - 0.05
 
 
+def run_quick(name, folder, *more):
+    """The rows of the table it writes, and what it prints."""
+    command = [sys.executable, "-m", f"experiments.{name}", "--quick", f"--out={folder}", *more]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr[-2000:]
+    (table,) = folder.glob("*.csv")
+    with open(table, newline="") as file:
+        return list(csv.DictReader(file)), done.stdout
+
+
+def test_units_of_both_kinds_are_reached(tmp_path):
+    rows, said = run_quick("reach", tmp_path, "--num_seeds=4")
+    assert [row["layer"] for row in rows] == ["fc8", "fc8", "conv5", "conv5"]
+    for row in rows:
+        assert row["inside"] == row["seeds"] == "4" and row["nearest"] == ""
+        assert float(row["low"]) < float(row["high"]) and 0 < int(row["steps"]) <= 400
+    assert "fc8: 2 of 2 units" in said and "conv5: 2 of 2 units" in said
+
+
+def test_the_quality_of_the_model_is_measured(tmp_path, pytestconfig):
+    """The figures of the model card come again; reconstructions are like pictures."""
+    data = pytestconfig.getoption("data")
+    if not data:
+        pytest.skip("give --data=DIR to measure reconstructions")
+    rows, _ = run_quick("quality", tmp_path, f"--data={data}")
+    numbers = {(row["pictures"], row["number"]): float(row["value"]) for row in rows}
+    assert numbers["real", "top1"] > 0.65 and numbers["reconstructed", "kept"] > 0.7
+    assert 0.1 < numbers["reconstructed", "pixels"] < 0.5
+    assert abs(numbers["real", "kernel"]) < 0.05 < numbers["direct", "kernel"]
+    assert numbers["refine", "named5"] > 0.9
+    with Image.open(tmp_path / "refine.png") as figure:
+        assert figure.width > 1000
+
+
 @pytest.mark.parametrize("name", ["fig1_levels", "table1_diversity", "extra_coverage"])
 def test_missing_weights_end_in_two_lines(name, tmp_path, monkeypatch):
     monkeypatch.setenv("INVERSE_SET_HOME", str(tmp_path))

@@ -61,13 +61,29 @@ def test_inside_means_every_sample():
     assert claims.all_inside(table(x={"distance": (1, 0)})).verdict == claims.UNKNOWN
 
 
+def test_what_was_measured_once_stands_for_itself():
+    """Real pictures have one figure and no interval."""
+    once = {"agreement1": (0.9, np.nan)}
+    for mean, verdict in ((0.8, claims.DISAGREE), (0.95, claims.AGREE), (0.88, claims.UNKNOWN)):
+        rows = table(ours={"agreement1": (mean, 0.03)}, real=once)
+        assert claims.no_less(rows, "agreement1", "ours", "real", "").verdict == verdict
+
+
+def test_what_has_too_few_samples_is_said():
+    rows = table(eq14={"samples": (1.8, 1)}, eq6={"samples": (500, 0), "largest_code": (12, 1)})
+    found = claims.more(rows, "largest_code", "eq14", "eq6", "largest")
+    assert found.verdict == claims.UNKNOWN and "1.8 ± 1 and 500 ± 0 samples" in found.says
+
+
 def test_the_ratio_with_ppgn_decides():
+    def verdicts(rows):
+        found = claims.diversity(table(**rows))
+        return [f.verdict for f in found if "monarch, ours: dist" in f.says]
+
     rows = {"monarch_ours": {"distance": (13, 1)}, "monarch_ppgn": {"distance": (10, 1)}}
-    verdicts = [f.verdict for f in claims.diversity(table(**rows)) if "monarch: dist" in f.says]
-    assert verdicts == [claims.AGREE]
+    assert verdicts(rows) == [claims.AGREE]
     rows["monarch_ours"]["distance"] = (12.9, 1)
-    verdicts = [f.verdict for f in claims.diversity(table(**rows)) if "monarch: dist" in f.says]
-    assert verdicts == [claims.DISAGREE]
+    assert verdicts(rows) == [claims.DISAGREE]
 
 
 @pytest.mark.parametrize(
