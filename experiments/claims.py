@@ -10,6 +10,7 @@ import numpy as np
 
 AGREE, DISAGREE, UNKNOWN = "agree", "disagree", "cannot tell"
 UNITS = ("bell_pepper", "monarch", "orange")
+AGAINST = ("alp", "bell_pepper", "monarch", "orange")  # orange: the worst case of all units
 
 
 class Finding(NamedTuple):
@@ -82,7 +83,7 @@ def inside_alone(table):
 
 def diversity(table):
     found = []
-    for unit in UNITS:
+    for unit in AGAINST:
         found.append(all_inside(table, [f"{unit}_ours", f"{unit}_likely"]))
         for kind in ("ours", "likely"):
             found += _against_ppgn(table, unit, kind)

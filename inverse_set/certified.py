@@ -75,6 +75,8 @@ def sample(
     natural = model.codes
     if not natural_codes or settings.rule == "paper":
         natural = natural._replace(lower=None, upper=None)
+    if model.starts is not None and len(model.starts) > 1:
+        natural = natural._replace(codes=model.starts)
     count = num_samples if settings.method == "joint" else num_seeds
     codes = bind.starting_codes(model, start or bind.default_start(model), count, seed)
 

@@ -1,17 +1,18 @@
 """A sampling step that leaves the feasible region and comes back: predictor and corrector.
 
-    c <- c + w (c' - c) + sigma n - beta d,  d = grad L / |grad L|
-                                           the direction of eq. 11, n a random one, c' another code
+    c <- c + w (c' - c) + sigma n - beta d,  d = grad L / |grad L|,  n = (a - b) / |a - b|
+                 d the direction of eq. 11, c' another chain's code, a and b codes of natural inputs
     c <- E(G(c))                                            the code of a picture that G draws
     c <- c - 2 h grad h / |grad h|^2,    h = |r|^2 / 2      until f lies at a level of its own
 
 A step of eq. 11 that has to stay inside is short, and its samples are neighbours.  This one is as
-long as the distance between natural pictures.  Going some way to another chain's code keeps what
-the two share, the unit's features among it; re-encoding keeps the code among pictures that G can
-draw, and the corrector (Newton's method on f along its own gradient) brings it back.  The last two
-take turns: a correction that pictures do not carry is lost at the next encoding, and one that they
-do remains.  The levels are uniform in the interval, a new one for every sample, so that the sample
-fills it.
+long as the distance between natural pictures, and its random part is a way from one of them to
+another, so that it changes what natural pictures differ in.  Going some way to another chain's code
+keeps what the two share, the unit's features among it; re-encoding keeps the code among pictures
+that G can draw, and the corrector (Newton's method on f along its own gradient) brings it back.
+The last two take turns: a correction that pictures do not carry is lost at the next encoding, and
+one that they do remains.  The levels are uniform in the interval, a new one for every sample, so
+that the sample fills it.
 """
 
 from typing import NamedTuple
@@ -53,18 +54,34 @@ def levels(key, count, target, tolerance):
     return low + chance * (high - low)
 
 
-def leave(key, codes, direction, length, refinement):
+def chance(key, like, natural=None):
+    """Random unit vectors of the shape of `like` `[K, D]`; uses the key up.
+
+    From one to another of the natural codes `[M, D]`, M >= 2, each pair drawn at random; of any
+    direction alike without them, and where the two are equal.
+    """
+    any_key, from_key, way_key = jax.random.split(key, 3)
+    vectors = anywhere = jax.random.normal(any_key, like.shape, like.dtype)
+    if natural is not None:
+        count = len(natural)
+        first = jax.random.randint(from_key, like.shape[:1], 0, count)
+        second = (first + jax.random.randint(way_key, like.shape[:1], 1, count)) % count
+        vectors = natural[second] - natural[first]
+        vectors = jnp.where((vectors == 0).all(-1, keepdims=True), anywhere, vectors)
+    return vectors / jnp.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+def leave(key, codes, direction, length, refinement, natural=None):
     """c + w (c' - c) + noise length n - length d for codes and unit directions `[K, D]`.
 
-    c' is a code of a random order of the same codes, w uniform about `mixing`.  Uses the key up.
+    c' is a code of a random order of the same codes, w uniform about `mixing`, n as of `chance`.
+    Uses the key up.
     """
     order_key, share_key, noise_key = jax.random.split(key, 3)
-    chance = jax.random.normal(noise_key, codes.shape, codes.dtype)
-    chance = chance / jnp.linalg.norm(chance, axis=-1, keepdims=True)
     others = jax.random.permutation(order_key, codes)
     share = jax.random.uniform(share_key, (len(codes), 1), codes.dtype, 0.5, 1.5)
     codes = codes + refinement.mixing * share * (others - codes)
-    return codes + length * (refinement.noise * chance - direction)
+    return codes + length * (refinement.noise * chance(noise_key, codes, natural) - direction)
 
 
 def encode(networks, codes, micro):

@@ -64,6 +64,7 @@ def sample(networks, asked, start, num_samples, settings=None, natural=None, pro
     networks = jax.device_put(networks)  # once, not with every compiled chunk
     check(settings)
     _check_shapes(networks, asked, settings, start, num_samples)
+    _check_natural(natural, start)
     problem, descent, walk, beta = _plan(networks, asked, start, settings, natural)
     state, stopped = _descend(problem, descent, start, settings, progress)
     status = Status.INTERRUPTED if stopped else Status(int(state.status))
@@ -144,6 +145,14 @@ def _check_shapes(networks, asked, settings, start, num_samples):
         )
 
 
+def _check_natural(natural, start):
+    if natural.codes is None:
+        return
+    shape = np.shape(natural.codes)
+    if len(shape) != 2 or shape[0] < 2 or shape[1] != start.shape[1]:
+        raise ValueError(f"expected natural codes [M >= 2, {start.shape[1]}], got {shape}")
+
+
 def _mean_square_distance(points):
     """Mean over i != j of |p_i - p_j|^2."""
     count = points.shape[0]
@@ -188,6 +197,8 @@ def _plan(networks, asked, start, settings, natural):
     problem = seeds.Problem(
         networks, target, jnp.asarray(weight, start.dtype), jnp.asarray(unit, start.dtype), *box
     )
+    if settings.walk == "refine" and natural.codes is not None:
+        problem = problem._replace(natural=jnp.asarray(natural.codes, start.dtype))
     descent = seeds.Descent(
         optimiser=settings.optimiser or _adam(settings.rate),
         distance=settings.distance,

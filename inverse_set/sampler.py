@@ -197,7 +197,8 @@ def _refine(state, slope, problem, walk):
     key = jax.random.fold_in(jax.random.key(1), state.step + 1)
     leave_key, level_key = jax.random.split(key)
     direction = _direction(state.step, slope)
-    codes = refine.leave(leave_key, state.codes, direction, state.length, walk.refinement)
+    apart = state.length, walk.refinement, problem.natural
+    codes = refine.leave(leave_key, state.codes, direction, *apart)
     codes = seeds.project(problem, codes)
     codes, seen = _come_back(level_key, codes, problem, walk, state.length)
     inside = constraints.inside(seen.activations, problem.target)

@@ -24,6 +24,7 @@ class Problem(NamedTuple):
     weight: of the sum over ordered pairs; 1 is the paper's.
     unit: scalar, what the optimiser's updates are multiplied by.
     lower, upper: `[1, D]`, the box codes are projected to; None leaves them free.
+    natural: `[M, D]` codes of natural inputs, for the "refine" walk (refine.py); None for none.
     """
 
     networks: Any
@@ -32,6 +33,7 @@ class Problem(NamedTuple):
     unit: Any = 1.0
     lower: Any = None
     upper: Any = None
+    natural: Any = None
 
 
 class Descent(NamedTuple):

@@ -26,7 +26,8 @@ class Settings(NamedTuple):
         leave the region and come back, "refine" (refine.py; not under the paper rule).
     step: beta.  A share of the natural distance between two codes; under the paper rule the factor
         of the plain gradient.  None is 0.2, 0.1 of the "refine" walk, under the paper rule 1e-4.
-    noise: of the "refine" walk, length of a step's random part, a share of the same distance.
+    noise: of the "refine" walk, length of a step's random part, a share of the same distance; it
+        leads from one natural code to another (`Natural.codes`) or anywhere.
     encodings: of the "refine" walk, times a step's codes are replaced by E(G(c)) and corrected.
         Needs an E whose range are codes: None is 2 for the models that come with the package,
         else 0.
@@ -51,7 +52,7 @@ class Settings(NamedTuple):
     optimiser: Any = None
     rate: float = 0.1
     step: float | None = None
-    noise: float = 0.7
+    noise: float = 1.0
     encodings: int | None = None
     diversity: float = 1.0
     margin: float = 0.2
@@ -124,9 +125,12 @@ class Natural(NamedTuple):
     lower, upper: `[D]` box for the codes, None for none.
     code_square, feature_square: mean squared distance between two natural codes or encodings; None
         measures them on the starting codes.
+    codes: `[M, D]`, M >= 2, some natural codes; None for none.  Random parts of steps of the
+        "refine" walk lead from one to another.
     """
 
     lower: Any = None
     upper: Any = None
     code_square: Any = None
     feature_square: Any = None
+    codes: Any = None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from inverse_set import constraints, diversity, observe, refine, run, sampler, seeds
-from inverse_set.settings import Settings, check, resolve
+from inverse_set.settings import Natural, Settings, check, resolve
 from inverse_set.types import Constraint, Status
 from tests import toys
 
@@ -75,6 +75,43 @@ def test_leaving_goes_as_far_as_asked():
     noise = refine.leave(key, codes, 0 * direction, 0.5, noisy) - codes
     np.testing.assert_allclose(jnp.linalg.norm(noise, axis=1), 5.0, rtol=1e-5)
     assert abs(float(noise[0] @ noise[1])) < 0.5 * 25  # each its own
+
+
+def test_random_parts_lead_from_one_natural_code_to_another():
+    natural = jnp.asarray([[0.0, 0.0, 0.0], [3.0, 4.0, 0.0], [0.0, 4.0, 0.0]])
+    found = np.asarray(refine.chance(jax.random.key(0), jnp.zeros((600, 3)), natural))
+    ways, counts = np.unique(found.round(4), axis=0, return_counts=True)
+    expected = [[0.6, 0.8, 0], [-0.6, -0.8, 0], [0, 1, 0], [0, -1, 0], [1, 0, 0], [-1, 0, 0]]
+    np.testing.assert_allclose(ways, np.unique(expected, axis=0), atol=1e-4)
+    assert counts.min() > 60  # 100 expected, deviation 9
+
+
+def test_equal_natural_codes_lead_anywhere():
+    found = np.asarray(refine.chance(jax.random.key(0), jnp.zeros((500, 3)), jnp.ones((2, 3))))
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-5)
+    assert np.abs(found.mean(0)).max() < 0.12 and (found.std(0) > 0.5).all()
+
+
+def test_a_run_steps_along_natural_codes():
+    """Natural codes differ in the first entry: the walk leaves the second where the start put it,
+    but for the corrections, which the neuron's slope (1, 0) confines to the first as well."""
+    flat = toys.neuron(jnp.asarray([[1.0, 0.0]]), jnp.asarray([0.0]))
+    start = np.asarray([[0.1, 0.3], [0.2, -0.4]], np.float32)
+    natural = Natural(codes=np.asarray([[0.0, 0.0], [1.0, 0.0]]), code_square=1.0)
+    settings = Settings(walk="refine", distance="none", diversity=0.0, step=1e-6)
+    asked = [Constraint("x", 0.5, 0.8)]
+    found = run.sample(flat, asked, start, 20, settings, natural)
+    assert found.status == Status.OK
+    spread = np.asarray([found.codes[:, 1].min(), found.codes[:, 1].max()])
+    free = run.sample(flat, asked, start, 20, settings, natural._replace(codes=None))
+    assert np.ptp(spread) < 0.8 < np.ptp(free.codes[:, 1])
+
+
+@pytest.mark.parametrize("codes", [np.zeros((1, 2)), np.zeros((3, 4)), np.zeros(2)])
+def test_natural_codes_of_another_shape_are_refused(codes):
+    start = np.zeros((2, 2), np.float32)
+    with pytest.raises(ValueError, match="expected natural codes"):
+        run.sample(PLANE, [Constraint("x", 0.5, 0.8)], start, 4, None, Natural(codes=codes))
 
 
 def test_leaving_goes_some_way_to_another_code():
