@@ -4,8 +4,9 @@
     python -m experiments.paper --data=DIR --only=fig1,fig9 --again
 
 An experiment whose numbers.csv is there already, newer than its script and of as many seeds, is
-not run again, so a run that was stopped goes on.  Ends with status 1 if one of them failed; the
-others are written all the same.
+not run again, so a run that was stopped goes on.  What the document says of an experiment that has
+not been run here stays as it is.  Ends with status 1 if one of them failed; the others are written
+all the same.
 """
 
 import csv
@@ -95,6 +96,16 @@ def shrink(source, target):
             return
 
 
+def kept(path):
+    """{title: lines} of the sections of an earlier document, {} where there is none."""
+    text = path.read_text() if path.exists() else ""
+    sections = {}
+    for part in text.split("\n## ")[1:]:
+        title, *rest = part.rstrip().splitlines()
+        sections[title] = [f"## {title}", *rest, ""]
+    return sections
+
+
 def section(claim, folder, pictures, failed=False):
     """The lines of one experiment, from its folder."""
     lines = [f"## {claim.title}", "", f"Claim: {claim.says}", ""]
@@ -126,8 +137,11 @@ def section(claim, folder, pictures, failed=False):
     return [*lines, ""]
 
 
-def opening(folders, asked):
-    """The document's first lines: the command, and how its numbers came about."""
+def opening(folders, asked, earlier=0):
+    """The document's first lines: the command, and how its numbers came about.
+
+    earlier: experiments whose sections an earlier run wrote.
+    """
     ran = [folder for folder in folders if (folder / "numbers.csv").exists()]
     seeds = sorted({read(folder / "numbers.csv")[1] for folder in ran})
     notes = [note for folder in ran if (note := noted(folder))]
@@ -146,6 +160,8 @@ def opening(folders, asked):
     if notes:
         minutes, machines = sum(note["minutes"] for note in notes), {n["machine"] for n in notes}
         lines[-1] += f" {len(notes)} were timed: {minutes:.0f} minutes on {' or '.join(machines)}."
+    if earlier:
+        lines.append(f"{earlier} others were measured before, by their own commands.")
     return [*lines, ""]
 
 
@@ -155,8 +171,14 @@ def write(out, path, failed=(), asked="python -m experiments.paper"):
     failed: keys of those that did.  asked: the command that it was written by.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = opening([out / claim.key for claim in claims.CLAIMS], asked)
+    before = kept(path)
+    missing = {c.key for c in claims.CLAIMS if not (out / c.key / "numbers.csv").exists()}
+    missing -= {c.key for c in claims.CLAIMS if c.title not in before} | set(failed)
+    lines = opening([out / claim.key for claim in claims.CLAIMS], asked, len(missing))
     for claim in claims.CLAIMS:
+        if claim.key in missing:
+            lines += before[claim.title]
+            continue
         lines += section(claim, out / claim.key, path.with_suffix(""), claim.key in failed)
     path.write_text("\n".join(lines))
 

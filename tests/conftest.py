@@ -1,5 +1,16 @@
-import jax
+"""What all tests share.  Commands run in processes of their own: they keep what they compile in one
+folder of this run, so that each program is compiled once for all of them."""
+
+import os
+import tempfile
+
 import pytest
+
+CACHE = tempfile.TemporaryDirectory(prefix="compiled-", ignore_cleanup_errors=True)
+os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+
+import jax  # noqa: E402, reads the environment
 
 
 def pytest_addoption(parser):

@@ -140,6 +140,27 @@ def test_the_document_says_what_the_tables_say(tmp_path):
     assert "](results/fig8.jpg)" in part
 
 
+def test_what_was_not_run_here_stays_as_it_was(tmp_path):
+    path = tmp_path / "results.md"
+    folder(tmp_path / "a" / "fig8", {"eq15": 7, "eq6": 7.5, "eq6_on": 20})
+    folder(tmp_path / "a" / "c0", {"x_replace": 1})
+    paper.write(tmp_path / "a", path)
+    first = path.read_text()
+    folder(tmp_path / "b" / "fig8", {"eq15": 7, "eq6": 7.5, "eq6_on": 2})
+    paper.write(tmp_path / "b", path)
+    second = path.read_text()
+    assert "11 others were measured before" in second and "measured before" not in first
+    for title in ("C0", "Fig. 1", "Coverage"):
+        parts = [text.split(f"\n## {title}")[1].split("\n## ")[0] for text in (first, second)]
+        assert parts[0] == parts[1]
+    assert "| x replace | 1 ± 1 |" in second
+    assert "| eq6 on | 20 ± 1 |" in first and "| eq6 on | 2 ± 1 |" in second
+    paper.write(tmp_path / "b", path)
+    assert path.read_text() == second
+    paper.write(tmp_path / "b", path, failed=["c0"])
+    assert "it failed" in path.read_text()
+
+
 def test_a_changed_table_changes_the_verdict(tmp_path):
     path, said = tmp_path / "results.md", []
     for number, eq6_on in enumerate((20, 7.5, 2)):
