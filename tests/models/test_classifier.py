@@ -68,25 +68,20 @@ def test_relu_names():
 
 @pytest.mark.parametrize("resolution", [32, 64])
 def test_mini_shapes(resolution):
-    """Everything after conv1 is the same at either resolution."""
+    """CaffeNet's layers; fc6 reads 4x4 pixels at either resolution."""
     plan = mini.classifier_plan(7, resolution, 4)
     images = jax.ShapeDtypeStruct((2, resolution, resolution, 3), jnp.float32)
     network = Classifier(plan)
     outputs, _ = jax.eval_shape(network.init_with_output, jax.random.key(0), images)
     shapes = {name: values.shape[1:] for name, values in outputs.items()}
     assert [layer.name for layer in plan] == MINI
-    assert shapes["conv1"] == (32, 32, 4)
-    assert shapes["pool1"] == (16, 16, 4)
-    assert shapes["pool2"] == (8, 8, 12)
-    assert shapes["conv3"] == shapes["conv4"] == (8, 8, 20)
-    assert shapes["conv5"] == shapes["relu5"] == (8, 8, 16)
-    assert shapes["pool5"] == (4, 4, 16)
-    assert [shapes[name] for name in ("fc6", "relu6", "fc7", "fc8")] == [
-        (128,),
-        (128,),
-        (64,),
-        (7,),
-    ]
+    large = resolution == 64
+    sides = [shapes[name][0] for name in ("conv1", "pool1", "pool2", "conv5", "pool5")]
+    assert sides == ([64, 32, 16, 16, 4] if large else [32, 16, 8, 8, 4])
+    widths = [shapes[f"conv{number}"][-1] for number in range(1, 6)]
+    assert widths == ([6, 16, 28, 28, 20] if large else [4, 12, 20, 20, 16])
+    assert shapes["relu5"] == shapes["conv5"] and shapes["relu6"] == shapes["fc6"] == (128,)
+    assert shapes["fc7"] == ((128,) if large else (64,)) and shapes["fc8"] == (7,)
 
 
 def test_every_layer_is_read_by_name(case):
