@@ -17,21 +17,27 @@ from inverse_set.models import layers, mini, weights
 from inverse_set.models.classifier import Affine
 
 PATH = pathlib.Path(__file__).parent / "weights" / "judge.safetensors"
-WIDTHS = (64, 128, 256)  # channels of the stages, each at half the pixels a side of the last
-STEM = 32
+WIDTHS, BLOCKS = (64, 128, 256), 1  # at 32 pixels
+WIDTHS_64, BLOCKS_64 = (96, 192, 384), 2  # at 64, for five times the classes
 BATCH = 250  # pictures at a time
 
 
 class Judge(nn.Module):
-    """stem, then for each stage a convolution with stride 2 and a residual one, mean, fc8."""
+    """stem, then for each stage a convolution with stride 2 and residual ones, mean, fc8.
+
+    widths: channels of the stages, each at half the pixels a side of the last; the stem has half
+    the first's.  blocks: residual convolutions a stage.
+    """
 
     classes: int
+    widths: tuple = WIDTHS
+    blocks: int = BLOCKS
     batch_norm: bool = False
     dropout: float = 0.0
 
     @nn.compact
     def __call__(self, x, train=False):
-        """Pictures `[N, 32, 32, 3]` in mini's scale -> {"mean": `[N, F]`, "fc8": logits}."""
+        """Pictures `[N, H, W, 3]` in mini's scale -> {"mean": `[N, F]`, "fc8": logits}."""
 
         def convolve(x, name, features, stride=1):
             shape = (3, 3, x.shape[-1], features)
@@ -39,14 +45,28 @@ class Judge(nn.Module):
             run = functools.partial(layers.conv2d, stride=stride, padding=1, groups=1)
             return nn.relu(affine(x, shape, run, train))
 
-        x = convolve(x, "stem", STEM)
-        for number, width in enumerate(WIDTHS):
+        x = convolve(x, "stem", self.widths[0] // 2)
+        for number, width in enumerate(self.widths):
             x = convolve(x, f"down{number}", width, stride=2)
-            x = x + convolve(x, f"residual{number}", width)
+            for block in range(self.blocks):
+                x = x + convolve(x, residual(number, block), width)
         mean = x.mean((1, 2))
         kept = nn.Dropout(self.dropout, deterministic=not train)(mean)
         head = Affine(self.classes, name="fc8")
-        return {"mean": mean, "fc8": head(kept, (WIDTHS[-1], self.classes), jnp.matmul, train)}
+        return {"mean": mean, "fc8": head(kept, (self.widths[-1], self.classes), jnp.matmul, train)}
+
+
+def residual(stage, block):
+    return f"residual{stage}" + (f"_{block}" if block else "")
+
+
+def network_of(params):
+    """The `Judge` whose weights these are, read off their names and shapes."""
+    widths = []
+    while f"down{len(widths)}" in params:
+        widths.append(params[f"down{len(widths)}"]["kernel"].shape[-1])
+    blocks = sum(name.startswith("residual0") for name in params)
+    return Judge(params["fc8"]["bias"].size, tuple(widths), blocks)
 
 
 def load():
@@ -57,14 +77,15 @@ def load():
 
 @jax.jit
 def _look(params, images):
-    outputs = Judge(params["fc8"]["bias"].size).apply({"params": params}, mini.preprocess(images))
+    outputs = network_of(params).apply({"params": params}, mini.preprocess(images))
     return outputs["mean"], outputs["fc8"]
 
 
 def look(params, images):
-    """(features `[n, 256]`, logits `[n, 40]`), float32, of 8-bit pictures `[n, 32, 32, 3]`."""
-    features = np.zeros((len(images), WIDTHS[-1]), np.float32)
-    logits = np.zeros((len(images), params["fc8"]["bias"].size), np.float32)
+    """(features `[n, F]`, logits `[n, C]`), float32, of 8-bit pictures `[n, H, W, 3]`."""
+    width, classes = params["fc8"]["kernel"].shape
+    features = np.zeros((len(images), width), np.float32)
+    logits = np.zeros((len(images), classes), np.float32)
     for start in range(0, len(images), BATCH):
         batch = images[start : start + BATCH]
         # The last batch is filled up, so that nothing compiles again.
@@ -77,6 +98,6 @@ def look(params, images):
 
 
 def classify(params, features):
-    """Logits `[n, 40]` of features `[n, 256]` that `look` returned."""
+    """Logits `[n, C]` of features `[n, F]` that `look` returned."""
     head = params["fc8"]
     return features @ np.asarray(head["kernel"]) + np.asarray(head["bias"])
