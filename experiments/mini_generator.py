@@ -1,68 +1,39 @@
 """Stage 2 of the bundled model: a generator G that inverts the classifier's fc6, E.
 
 Three losses, as DeePSiM and PPGN have them: pixels, features of the frozen classifier, and a
-discriminator that sees picture and code.  A quarter of each batch are mixtures of two codes, for
-which no picture exists: they are held to E(G(h)) = h and to the discriminator alone, so that codes
-reached by optimisation still give natural pictures.
+discriminator that sees picture and code.  A quarter of each batch are mixtures of two codes, an
+eighth codes whose active units are weakened or strengthened at random; no picture exists for
+either: they are held to E(G(h)) = h and to the discriminator alone, so that codes reached by
+optimisation still give natural pictures.
 
 The adversarial gradient is scaled, at the picture, to a fixed share of the reconstruction's: no
 weight to tune, and neither side can drown the other.
 """
 
-import functools
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from PIL import Image
 
-from experiments import checkpoints, mini_classifier
-from inverse_set.models import layers, mini
-from inverse_set.models.classifier import Classifier, fold_batch_norm
+from experiments import mini_classifier, training
+from experiments.mini_critic import Discriminator
+from inverse_set.models import mini
+from inverse_set.models.classifier import Classifier
 from inverse_set.models.generator import Generator
 
-FEATURES = {"pool2": 0.25, "relu4": 0.5, "relu6": 0.5}  # layer -> weight of its relative error
+# Layer -> weight of its relative error.  fc8, which relu6 decides, is there for what the class
+# hangs on, a part of relu6's variance that its own error hardly sees.
+FEATURES = {"pool2": 0.25, "relu4": 0.5, "relu6": 0.5, "fc8": 0.25}
+CODED = ("relu6", "fc8")  # those that a code without a picture has a target for
 PIXELS = 2.0
 ADVERSARIAL_SHARE = 0.6  # of the reconstruction's gradient norm
-CRITIC_EVERY = 1  # steps between updates of the discriminator
-PENALTY_EVERY = 16  # steps between its gradient penalties (R1) on real pictures
-PENALTY = 0.001
-
-
-class Discriminator(nn.Module):
-    """(images in [-2, 2] `[N, H, W, 3]`, codes `[N, D]`) -> how real and how fitting, `[N]`."""
-
-    width: int
-
-    @nn.compact
-    def __call__(self, x, codes):
-        def conv(x, features, name):
-            shape = (3, 3, x.shape[-1], features)
-            kernel = self.param(name, nn.initializers.he_normal(), shape)
-            bias = self.param(name + "_bias", nn.initializers.zeros, (features,))
-            return jax.nn.leaky_relu(layers.conv2d(x, kernel, 1, 1) + bias, 0.2)
-
-        def fold(x):
-            n, height, width, channels = x.shape
-            x = x.reshape(n, height // 2, 2, width // 2, 2, channels)
-            return x.transpose(0, 1, 3, 2, 4, 5).reshape(n, height // 2, width // 2, -1)
-
-        def halve(x):
-            n, height, width, channels = x.shape
-            return x.reshape(n, height // 2, 2, width // 2, 2, channels).mean((2, 4))
-
-        x = conv(fold(x), 2 * self.width, "conv1")
-        x = conv(x, 3 * self.width, "conv2")
-        while x.shape[1] > 8:
-            x = halve(x)
-        x = conv(x, 5 * self.width, "conv3")
-        x = halve(x)
-        x = jax.nn.leaky_relu(nn.Dense(256, name="dense")(x.reshape(x.shape[0], -1)), 0.2)
-        view = nn.Dense(256, use_bias=False, name="code")(codes)
-        return nn.Dense(1, name="score")(x)[:, 0] + (x * view).sum(-1) / 16
+PENALISED = 16  # one real picture in as many bears the gradient penalty (R1) of a step
+PENALTY = 1e-6  # of R1 in units of [0, 1], times the pixels of a picture
+SPREAD = 0.3  # of the logarithm of what a perturbed code is multiplied by, each unit and all alike
+SAMPLE = 4096  # pictures that variances are measured on
 
 
 class TrainState(NamedTuple):
@@ -76,30 +47,48 @@ class TrainState(NamedTuple):
     step: Any
 
 
+class Scales(NamedTuple):
+    """Of natural pictures: variance of pixels and of {layer: features}; root mean square code."""
+
+    pixels: Any
+    features: dict
+    code: Any
+
+
 def frozen_classifier(settings, out):
-    """The trained classifier without normalisation: (network, variables)."""
+    """The trained classifier without normalisation, in fp16's values: (network, variables)."""
     plan = mini.classifier_plan(len(settings["classes"]), settings["resolution"], settings["width"])
-    path = out / "classifier.msgpack"
-    if not path.exists():
-        raise SystemExit(f"{path} is missing: run --stage=classifier first")
-    variables = checkpoints.restore(path, None)["average"]
-    return Classifier(plan), {"params": fold_batch_norm(variables)}
+    params = training.load_folded(out / "classifier.safetensors", "classifier")
+    return Classifier(plan), {"params": params}
 
 
-def picture_features(network, variables, images, resolution, batch=250):
-    """Pictures at the model's resolution and their features, fp16: what is frozen is cached."""
+def natural_scales(network, classifier, images, resolution, batch=256):
+    """`Scales` over pictures spread over all of `images`, means of what batches have."""
+    chosen = np.linspace(0, len(images) - 1, min(SAMPLE, len(images))).astype(int)
 
     @jax.jit
-    def run(variables, x):
+    def measure(classifier, x):
         x = mini_classifier.resize(x, resolution)
-        outputs = network.apply(variables, mini.preprocess(x), until="relu6")
-        return x, {name: outputs[name].astype(jnp.float16) for name in FEATURES}
+        outputs = network.apply(classifier, mini.preprocess(x))
+        variances = {name: outputs[name].var() for name in FEATURES}
+        return Scales(x.var(), variances, jnp.square(outputs["relu6"]).mean())
 
-    parts = []
-    for start in range(0, len(images), batch):
-        x, features = jax.device_get(run(variables, images[start : start + batch]))
-        parts.append((np.round(x * 255).astype(np.uint8), features))
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+    parts = [
+        jax.device_get(measure(classifier, images[chosen[i : i + batch]]))
+        for i in range(0, len(chosen), batch)
+    ]
+    scales = jax.tree.map(lambda *values: np.float32(np.mean(values)), *parts)
+    return scales._replace(code=np.sqrt(scales.code))
+
+
+def without_pictures(key, codes, mixed, perturbed):
+    """Codes `[mixed + perturbed, D]` for which no picture exists, made of natural ones `[N, D]`."""
+    weight_key, unit_key, all_key = jax.random.split(key, 3)
+    weight = jax.random.uniform(weight_key, (mixed, 1))
+    mixtures = weight * codes[:mixed] + (1 - weight) * codes[mixed : 2 * mixed]
+    noise = jax.random.normal(unit_key, (perturbed, codes.shape[1]))
+    noise += jax.random.normal(all_key, (perturbed, 1))
+    return jnp.concatenate([mixtures, codes[-perturbed:] * jnp.exp(SPREAD * noise)])
 
 
 def relative_error(value, target, variance):
@@ -107,60 +96,69 @@ def relative_error(value, target, variance):
 
 
 def train(settings, schedule, train_data, valid_data, out):
-    resolution, steps, batch = settings["resolution"], schedule["steps"], schedule["batch"]
+    """Stage "generator"."""
+    resolution, batch = settings["resolution"], schedule["batch"]
     network, classifier = frozen_classifier(settings, out)
     generator = Generator(mini.generator_plan(resolution, settings["width"]), batch_norm=True)
     discriminator = Discriminator(settings["width"])
-    real = np.concatenate([train_data[0], train_data[0][:, :, ::-1]])
-    pictures, features = picture_features(network, classifier, real, resolution)
-    sample = slice(None, None, 16)
-    variance = {name: float(v[sample].astype(np.float32).var()) for name, v in features.items()}
-    picture_variance = float((pictures[sample] / 255.0).var())
-    code_scale = float(np.sqrt((features["relu6"][sample].astype(np.float32) ** 2).mean()))
-    rate = optax.cosine_onecycle_schedule(steps, schedule["learning_rate"], pct_start=0.05)
-    optimiser = optax.adam(rate, b1=0.5, b2=0.99)
-    critic_optimiser = optax.adam(lambda step: 0.5 * rate(step), b1=0.5, b2=0.99)
+    scales = natural_scales(network, classifier, train_data[0], resolution)
+    optimiser = optax.adam(1.0, b1=0.5, b2=0.99)
     root = jax.random.key(settings["seed"] + 1)
-    mixed = batch // 4
+    mixed, perturbed = batch // 4, batch // 8
+    paired = batch - mixed - perturbed  # the first of a batch, which have pictures
 
     def initial():
-        codes = jnp.zeros((2, features["relu6"].shape[1]))
+        codes = jnp.zeros((2, 32 * settings["width"]))
         variables = generator.init(root, codes)
         critic = discriminator.init(root, jnp.zeros((2, resolution, resolution, 3)), codes)
-        return TrainState(
-            variables,
-            variables,
-            critic,
-            optimiser.init(variables["params"]),
-            critic_optimiser.init(critic),
-            jnp.int32(0),
-        )
+        states = optimiser.init(variables["params"]), optimiser.init(critic)
+        return TrainState(variables, variables, critic, *states, jnp.int32(0))
 
     def judge(critic, images, codes):
-        return discriminator.apply(critic, mini.preprocess(images), codes / code_scale)
+        return discriminator.apply(critic, mini.preprocess(images), codes / scales.code)
+
+    def real(step, key, images, classifier):
+        """Pictures `[paired, ...]`, mirrored half the time, codes `[batch, D]`, and targets."""
+        flip_key, code_key = jax.random.split(key)
+        chosen = training.draw(root, step, len(images), batch)
+        x = mini_classifier.resize(images[chosen], resolution)
+        flip = jax.random.bernoulli(flip_key, 0.5, (batch, 1, 1, 1))
+        x = jnp.where(flip, x[:, :, ::-1], x)
+        outputs = network.apply(classifier, mini.preprocess(x))
+        targets = {name: outputs[name][:paired] for name in FEATURES}
+        others = without_pictures(code_key, outputs["relu6"], mixed, perturbed)
+        head = network.plan[-2:]
+        assert [layer.name for layer in head] == ["fc7", "fc8"]
+        params = classifier["params"]
+        hidden = jax.nn.relu(others @ params["fc7"]["kernel"] + params["fc7"]["bias"])
+        logits = hidden @ params["fc8"]["kernel"] + params["fc8"]["bias"]
+        codes = jnp.concatenate([targets["relu6"], others])
+        targets |= {"relu6": codes, "fc8": jnp.concatenate([targets["fc8"], logits])}
+        return x[:paired], codes, targets
 
     def reconstruction(classifier, fakes, targets, images):
-        """Weighted relative errors; the last `mixed` fakes have a code but no picture."""
-        outputs = network.apply(classifier, mini.preprocess(fakes), until="relu6")
-        paired = batch - mixed
-        errors = {"pixels": relative_error(fakes[:paired], images, picture_variance)}
+        """Weighted relative errors; the last fakes have a code but no picture."""
+        outputs = network.apply(classifier, mini.preprocess(fakes))
+        errors = {"pixels": relative_error(fakes[:paired], images, scales.pixels)}
         for name in FEATURES:
-            rows = batch if name == "relu6" else paired
-            errors[name] = relative_error(outputs[name][:rows], targets[name], variance[name])
+            values = outputs[name] if name in CODED else outputs[name][:paired]
+            errors[name] = relative_error(values, targets[name], scales.features[name])
         total = PIXELS * errors["pixels"]
         return total + sum(FEATURES[name] * errors[name] for name in FEATURES), errors
 
-    @functools.partial(jax.jit, donate_argnums=0)
-    def update(state, classifier, images, targets):
+    def criticism(critic, images, fakes, codes):
+        """Hinge loss, and R1 on a few of the pictures of every step: no branch, the same mean."""
+        hinge = jax.nn.relu(1 - judge(critic, images, codes[:paired])).mean()
+        hinge += jax.nn.relu(1 + judge(critic, fakes, codes)).mean()
+        few = max(1, paired // PENALISED)
+        slope = jax.grad(lambda x: judge(critic, x, codes[:few]).sum())(images[:few])
+        penalty = PENALTY / 2 * resolution**2 * jnp.square(slope).sum((1, 2, 3)).mean()
+        return hinge + penalty, {"critic": hinge, "penalty": penalty}
+
+    def update(state, total, data):
+        data_images, classifier = data
         key = jax.random.fold_in(root, state.step)
-        images = images / 255.0
-        targets = {name: value.astype(jnp.float32) for name, value in targets.items()}
-        codes = targets["relu6"]
-        weight = jax.random.uniform(key, (mixed, 1))
-        mixtures = weight * codes[:mixed] + (1 - weight) * codes[mixed : 2 * mixed]
-        paired = batch - mixed
-        targets = {name: value[:paired] for name, value in targets.items()}
-        codes = targets["relu6"] = jnp.concatenate([codes[:paired], mixtures])
+        images, codes, targets = real(state.step, key, data_images, classifier)
 
         def generate(params):
             return generator.apply(
@@ -170,78 +168,69 @@ def train(settings, schedule, train_data, valid_data, out):
         params = state.variables["params"]
         fakes, pullback, changed = jax.vjp(generate, params, has_aux=True)
         rebuild, errors = jax.grad(
-            lambda x: reconstruction(classifier, x, targets, images[:paired]), has_aux=True
+            lambda x: reconstruction(classifier, x, targets, images), has_aux=True
         )(fakes)
         deceive = jax.grad(lambda x: -judge(state.critic, x, codes).mean())(fakes)
-        warm = jnp.clip(state.step / (0.1 * steps) - 0.5, 0.0, 1.0)
-        share = ADVERSARIAL_SHARE * warm * optax.tree.norm(rebuild) / optax.tree.norm(deceive)
+        warm = jnp.clip(state.step / (0.1 * total) - 0.5, 0.0, 1.0)
+        norm = jnp.maximum(optax.tree.norm(deceive), 1e-12)
+        share = ADVERSARIAL_SHARE * warm * optax.tree.norm(rebuild) / norm
         (gradient,) = pullback(rebuild + share * deceive)
-        change, opt_state = optimiser.update(gradient, state.opt_state, params)
-        variables = {"params": optax.apply_updates(params, change), **changed}
-        keep = jnp.minimum(0.998, state.step / (state.step + 10.0))
-        average = jax.tree.map(lambda a, v: keep * a + (1 - keep) * v, state.average, variables)
+        slope, scores = jax.grad(criticism, has_aux=True)(state.critic, images, fakes, codes)
+        speed = training.rate(state.step, total, schedule["learning_rate"], 0.05)
+        change, opt_state = optimiser.update(gradient, state.opt_state)
+        params = jax.tree.map(lambda p, c: p + speed * c, params, change)
+        change, critic_opt_state = optimiser.update(slope, state.critic_opt_state)
+        critic = jax.tree.map(lambda p, c: p + 0.5 * speed * c, state.critic, change)
+        variables = {"params": params, **changed}
+        average = training.averaged(state.average, variables, state.step, total)
+        states = opt_state, critic_opt_state, state.step + 1
+        return TrainState(variables, average, critic, *states), errors | scores
 
-        state = state._replace(
-            variables=variables, average=average, opt_state=opt_state, step=state.step + 1
-        )
-        return state, errors, (images[:paired], fakes, codes)
+    def report(state, step, log):
+        training.save_folded(out / "generator.safetensors", state.average)
+        look(network, classifier, generator, state.average, valid_data, resolution, out, log, step)
 
-    # Separate programs, not branches of one: XLA:CPU's convolutions are slow inside a branch.
-    @functools.partial(jax.jit, donate_argnums=0, static_argnames="penalise")
-    def learn(state, images, fakes, codes, penalise):
-        def loss(critic):
-            matching = codes[: images.shape[0]]
-            hinge = jax.nn.relu(1 - judge(critic, images, matching)).mean()
-            hinge += jax.nn.relu(1 + judge(critic, fakes, codes)).mean()
-            if not penalise:
-                return hinge, hinge
-            slope = jax.grad(lambda x: judge(critic, x, matching).sum())(images)
-            penalty = (slope**2).sum((1, 2, 3)).mean()
-            return hinge + PENALTY / 2 * PENALTY_EVERY / CRITIC_EVERY * penalty, hinge
-
-        (_, hinge), slope = jax.value_and_grad(loss, has_aux=True)(state.critic)
-        change, opt_state = critic_optimiser.update(slope, state.critic_opt_state)
-        critic = optax.apply_updates(state.critic, change)
-        return state._replace(critic=critic, critic_opt_state=opt_state), hinge
-
-    path = out / "generator.msgpack"
-    state = checkpoints.restore(path, jax.jit(initial)())
-    log = checkpoints.Log(out / "generator.log")
-    while state.step < steps:
-        step = int(state.step)
-        chosen = np.random.default_rng((settings["seed"], step)).choice(
-            len(pictures), batch, replace=False
-        )
-        state, losses, seen = update(
-            state, classifier, pictures[chosen], {k: v[chosen] for k, v in features.items()}
-        )
-        if step % CRITIC_EVERY == 0:
-            state, losses["critic"] = learn(state, *seen, step % PENALTY_EVERY == 0)
-        if step % schedule["log_every"] == 0:
-            log(step, **losses)
-        if (step + 1) % schedule["checkpoint_every"] == 0 or step + 1 == steps:
-            checkpoints.save(path, state)
-            report(network, classifier, generator, state.average, valid_data, out, log, step + 1)
+    data = jax.device_put((train_data[0], classifier))
+    training.run("generator", schedule, out, initial, update, data, report)
 
 
-def report(network, classifier, generator, average, valid_data, out, log, step):
+def look(network, classifier, generator, average, valid_data, resolution, out, log, step):
     """Reconstructions of valid pictures: errors, agreement of the classifier, and a picture."""
     images, labels = valid_data
-    resolution = generator.plan.spatial * 2 ** sum(d.stride == 2 for d in generator.plan.deconvs)
-    pictures, features = picture_features(network, classifier, images, resolution)
 
     @jax.jit
-    def rebuild(average, codes):
-        fakes = generator.apply(average, codes.astype(jnp.float32))
-        return fakes, network.apply(classifier, mini.preprocess(fakes))["fc8"].argmax(-1)
+    def rebuild(classifier, average, x):
+        x = mini_classifier.resize(x, resolution)
+        seen = network.apply(classifier, mini.preprocess(x))
+        fakes = generator.apply(average, seen["relu6"])
+        again = network.apply(classifier, mini.preprocess(fakes))
+        tops = seen["fc8"].argmax(-1), again["fc8"].argmax(-1)
+        return *tops, jnp.square(fakes - x).mean((1, 2, 3)), jnp.stack([x, fakes], 1)
 
-    fakes, predicted = jax.device_get(rebuild(average, features["relu6"]))
-    error = ((fakes - pictures / 255.0) ** 2).mean() / (pictures / 255.0).var()
-    log(step, valid_pixels=error, valid_agreement=(predicted == labels).mean())
-    shown = np.linspace(0, len(labels) - 1, 48).astype(int)
-    pairs = np.stack([pictures[shown], np.round(fakes[shown] * 255).astype(np.uint8)], 1)
-    pairs = pairs.reshape(6, 8, 2, resolution, resolution, 3).transpose(0, 2, 3, 1, 4, 5)
-    sheet = Image.fromarray(pairs.reshape(12 * resolution, 8 * resolution, 3))
-    sheet.resize((sheet.width * 3, sheet.height * 3), Image.Resampling.BICUBIC).save(
-        out / f"reconstructions_{step:06d}.png"
+    own, again, errors, total, shown = [], [], [], [], []
+    wanted = np.linspace(0, len(labels) - 1, 48).astype(int)
+    for start in range(0, len(labels), 250):
+        found = jax.device_get(rebuild(classifier, average, images[start : start + 250]))
+        own.append(found[0])
+        again.append(found[1])
+        errors.append(found[2])
+        total.append(np.square(found[3][:, 0] - found[3][:, 0].mean()).mean())
+        here = wanted[(wanted >= start) & (wanted < start + 250)] - start
+        shown.append(np.round(found[3][here] * 255).astype(np.uint8))
+    own, again, errors = map(np.concatenate, (own, again, errors))
+    log(
+        step,
+        valid_pixels=errors.mean() / np.mean(total),
+        valid_agreement=(again == labels).mean(),
+        valid_own_agreement=(again == own).mean(),
     )
+    sheet(np.concatenate(shown), out / f"reconstructions_{step:06d}.png")
+
+
+def sheet(pairs, path):
+    """A picture of 48 pairs uint8 `[48, 2, H, W, 3]`, each the natural one over the other."""
+    side = pairs.shape[2]
+    pairs = pairs.reshape(6, 8, 2, side, side, 3).transpose(0, 2, 3, 1, 4, 5)
+    picture = Image.fromarray(pairs.reshape(12 * side, 8 * side, 3))
+    size = (picture.width * 96 // side, picture.height * 96 // side)
+    picture.resize(size, Image.Resampling.BICUBIC).save(path)

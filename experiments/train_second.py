@@ -2,6 +2,7 @@
 
     python -m experiments.train_second --which=judge --data=DIR --steps=1800
     python -m experiments.train_second --which=scenes --data=DIR --steps=3000 --learning_rate=3e-3
+    python -m experiments.train_second --which=judge --resolution=64 --data=DIR --minutes=4
 
 judge: the bundled model's classes, an architecture and a seed of its own (experiments/judge.py);
 written to experiments/weights/.  scenes: mini's own plan at half the width, on kinds of scenes in
@@ -18,9 +19,9 @@ import numpy as np
 import safetensors.numpy
 from absl import app, flags
 
-from experiments import judge, mini_classifier, mini_export, tiny_imagenet, train_mini
+from experiments import judge, mini_classifier, mini_export, tiny_imagenet, train_mini, training
 from inverse_set.models import mini, zoo
-from inverse_set.models.classifier import Classifier, fold_batch_norm
+from inverse_set.models.classifier import Classifier
 
 # What a picture was taken of, seen as a scene: label numbers.  Those that tell none are left out.
 SCENES = {
@@ -52,8 +53,9 @@ def scene_numbers():
 def data(which):
     """(names of the classes, training data, valid data)."""
     names = tiny_imagenet.class_names(FLAGS.data)
-    classes = train_mini.chosen_classes() if which == "judge" else sorted(scene_numbers())
-    classes = [label for label in classes if label < len(names)]
+    known = range(len(names))
+    classes = train_mini.chosen_classes(known) if which == "judge" else sorted(scene_numbers())
+    classes = [label for label in classes if label in known]
     splits = [tiny_imagenet.load(FLAGS.data, split, classes) for split in ("train", "valid")]
     if which == "judge":
         return [names[label][1] for label in classes], *splits
@@ -64,27 +66,24 @@ def data(which):
 def main(_):
     out = pathlib.Path(FLAGS.out)
     out.mkdir(parents=True, exist_ok=True)
-    which = FLAGS.which
+    which, side = FLAGS.which, int(FLAGS.resolution)
     labels, train, valid = data(which)
-    settings = {"classes": labels, "resolution": 32, "seed": FLAGS.seed + SEED}
-    schedule = {
-        key: getattr(FLAGS, key)
-        for key in ("steps", "batch", "learning_rate", "log_every", "checkpoint_every")
-    }
+    settings = {"classes": labels, "resolution": side, "seed": FLAGS.seed + SEED}
+    schedule = train_mini.schedule(which, side)
     if which == "judge":
-        network = judge.Judge(len(labels), batch_norm=True, dropout=0.2)
+        plan, networks = None, judge_networks(len(labels), side)
     else:
-        plan = mini.classifier_plan(len(labels), 32, WIDTH)
+        plan = mini.classifier_plan(len(labels), side, WIDTH)
         # So narrow a network underfits 60,000 pictures: dropout would only take from it.
-        network = Classifier(plan, batch_norm=True)
-    average = mini_classifier.fit(network, which, settings, schedule, train, valid, out)
-    folded = jax.tree.map(mini_export.half, fold_batch_norm(average))
-    measured, top1 = look_at(valid, folded, None if which == "judge" else plan)
+        networks = mini_classifier.plan_networks(plan, dropout=0.0)
+    average = mini_classifier.fit(networks, which, settings, schedule, train, valid, out)
+    folded = mini_classifier.folded(average)
+    measured, top1 = look_at(valid, folded, plan, side)
     record = {
         "labels": labels,
-        "resolution": 32,
+        "resolution": side,
         "top1": top1,
-        "command": command(schedule),
+        "command": command(schedule, training.steps_of(which, schedule, out)),
         "minutes": round(logged_seconds(out / f"{which}.log") / 60, 1),
     }
     if which == "scenes":
@@ -92,18 +91,25 @@ def main(_):
     shipped = judge.PATH if which == "judge" else zoo.FOLDER / "mini_scenes.safetensors"
     path = pathlib.Path(FLAGS.export or shipped)
     path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = mini_export.flat(folded) | measured
+    tensors = training.flat(folded) | measured
     safetensors.numpy.save_file(tensors, path, {"record": json.dumps(record)})
     print(f"{path}  {path.stat().st_size / 2**20:.2f} MiB  top-1 {top1:.4f}")
 
 
-def look_at(valid, params, plan):
+def judge_networks(classes, resolution):
+    """(network as trained, network as exported)."""
+    shape = (judge.WIDTHS_64, judge.BLOCKS_64) if resolution == 64 else ()
+    kinds = {"batch_norm": True, "dropout": 0.2}, {}
+    return tuple(judge.Judge(classes, *shape, **kind) for kind in kinds)
+
+
+def look_at(valid, params, plan, side):
     """({natural/LAYER: percentiles of its units}, top-1) over 8-bit pictures of the valid split.
 
     plan: of a `Classifier`; None is the judge, none of whose units is ever constrained.
     """
     images, labels = valid
-    resize = jax.jit(lambda x: jnp.round(mini_classifier.resize(x, 32) * 255).astype(jnp.uint8))
+    resize = jax.jit(lambda x: jnp.round(mini_classifier.resize(x, side) * 255).astype(jnp.uint8))
     small = np.concatenate([resize(images[i : i + 250]) for i in range(0, len(images), 250)])
     if plan is None:
         _, logits = judge.look(params, small)
@@ -123,11 +129,14 @@ def look_at(valid, params, plan):
     return measured, float((outputs["fc8"].argmax(-1) == labels).mean())
 
 
-def command(schedule):
+def command(schedule, steps):
     """What to type to train the same again; DIR is the folder of data."""
-    asked = " ".join(f"--{key}={schedule[key]}" for key in ("steps", "batch", "learning_rate"))
+    asked = {"steps": steps} | {key: schedule[key] for key in ("batch", "learning_rate")}
+    if FLAGS.resolution != "32":
+        asked = {"resolution": FLAGS.resolution} | asked
+    flags = " ".join(f"--{key}={value}" for key, value in asked.items())
     return (
-        f"python -m experiments.train_second --which={FLAGS.which} --data=DIR {asked}"
+        f"python -m experiments.train_second --which={FLAGS.which} --data=DIR {flags}"
         f" --seed={FLAGS.seed}"
     )
 
