@@ -4,19 +4,28 @@
     python -m experiments.train_mini --stage=generator  --data=DIR --out=runs/mini
     python -m experiments.train_mini --stage=export     --data=DIR --out=runs/mini
 
-All 200 classes at 64x64, on a GPU: a teacher first, then what learns from it, and last the judge,
-for experiments alone.  --minutes=M ends a stage before M minutes have passed; unless --steps is
-given, too, its schedule has as many steps as fit, measured first, and at most the default.
+All 200 classes at 64x64, for one GPU: a teacher, the classifier that learns from it, the generator,
+and with the same machinery the judge and the scenes, which have to have the pair's resolution.
 
-    T="python -m experiments.train_mini --resolution=64 --data=DIR --out=runs/mini64"
-    $T --stage=teacher --minutes=3.5; $T --stage=classifier --minutes=5.5
-    $T --stage=generator --minutes=9.5
-    python -m experiments.train_second --which=judge --resolution=64 --data=DIR --minutes=3.5
+    D="--resolution=64 --data=DIR"; T="python -m experiments.train_mini $D --out=runs/mini64"
+    $T --stage=teacher --minutes=3; $T --stage=classifier --minutes=5
+    $T --stage=generator --minutes=8.5
+    S="python -m experiments.train_second $D --out=runs/mini64"
+    $S --which=judge --minutes=2.5 --export=runs/mini64/mini_judge.safetensors
+    $S --which=scenes --minutes=1.5 --export=runs/mini64/mini_scenes.safetensors
     $T --stage=export
 
-Every stage resumes from its newest checkpoint in --out and repeats itself exactly; the next one
-reads no more of it than NAME.safetensors, its averaged weights in fp16.  A stage that was out of
-time exits with 75: the same command goes on.
+--minutes=M ends a stage before M minutes have passed, loading and compiling counted in; unless
+--steps is given, too, the schedule has as many steps as fit, measured first, and at most the
+default.  Without --minutes the default is run: 20,000 steps of 512 pictures for the classifier,
+40,000 of 128 for the generator.  More time is better spent on those two.  To see the speed first,
+add --steps=300 --out=runs/try.
+
+Every stage resumes from its newest checkpoint in --out and repeats itself exactly (on a CPU; a
+GPU's sums may differ in order).  A stage that was out of time exits with 75: the same command goes
+on.  The next stage reads no more of it than NAME.safetensors, its averaged weights in fp16, so
+that those small files are all that has to be carried to another machine; --stage=export needs two
+of them, classifier and generator, and no GPU.
 """
 
 import pathlib

@@ -2,11 +2,11 @@
 
     python -m experiments.train_second --which=judge --data=DIR --steps=1800
     python -m experiments.train_second --which=scenes --data=DIR --steps=3000 --learning_rate=3e-3
-    python -m experiments.train_second --which=judge --resolution=64 --data=DIR --minutes=4
 
 judge: the bundled model's classes, an architecture and a seed of its own (experiments/judge.py);
 written to experiments/weights/.  scenes: mini's own plan at half the width, on kinds of scenes in
 place of objects, the bundled model's `--subject=scenes`; written to inverse_set/models/weights/.
+For a pair of 64 pixels both need --resolution=64: experiments/train_mini.py has the commands.
 Both go on from the newest checkpoint in --out, and export again what is trained already.
 """
 
