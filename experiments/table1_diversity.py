@@ -6,7 +6,7 @@
 Rows of a unit:
 
     ours          500 samples by the refining walk from 100 seeds, its gradient step twice as long
-    likely        500 by the refining walk from 200 seeds, of the intersection of the interval and
+    likely        500 by the refining walk from 400 seeds, of the intersection of the interval and
                   one of the unit's probability: PPGN is conditioned on that as well
     direct        500 samples by the direct walk from 100 seeds
     paper         500 samples by the paper's rule to the letter from 10 seeds, first repetition only
@@ -253,7 +253,7 @@ def samples_of(model, name, asked, seed, count, seeds):
         found[row], certified[row] = ours(model, asked, seed, count, seeds, settings)
 
     take("ours", alone, seeds, FARTHER)
-    take("likely", likely, min(2 * seeds, count), REFINE)
+    take("likely", likely, min(4 * seeds, count), REFINE)
     take("direct", alone, seeds, Settings())
     if not FLAGS.quick and not seed:  # ten times slower than the others
         take("paper", alone, 10, Settings(rule="paper"))

@@ -52,7 +52,7 @@ class Settings(NamedTuple):
     optimiser: Any = None
     rate: float = 0.1
     step: float | None = None
-    noise: float = 1.0
+    noise: float = 0.7
     encodings: int | None = None
     diversity: float = 1.0
     margin: float = 0.2
