@@ -23,8 +23,9 @@ names the unit's class first, or among its first five.
 
 The paper's units are a volcano, a cardoon and toilet tissue.  On the bundled model they are alp for
 the mountain, and two of its most vivid objects.  A fourth, orange, is there because it is the worst
-case of all 40: real pictures in its interval lie 1.0 times as far apart as PPGN's samples, of the
-median unit 1.4 times, so that no natural sample of it can be 1.3 times as diverse.
+case of all 40 (experiments/every_unit.py): real pictures in its interval lie 1.0 times as far apart
+as PPGN's samples, of the median unit 1.4 times, so that a sample of it which is 1.3 times as
+diverse is more diverse than pictures are.
 
 PPGN's constants are published for CaffeNet.  On the bundled model they keep their meaning: lengths
 are scaled by the ratio of the natural distances of codes, e1 by the inverse of its square.

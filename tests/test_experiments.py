@@ -157,6 +157,22 @@ def test_units_of_both_kinds_are_reached(tmp_path):
     assert "fc8: 2 of 2 units" in said and "conv5: 2 of 2 units" in said
 
 
+def test_every_unit_is_held_against_pictures(tmp_path, pytestconfig):
+    command = [sys.executable, "-m", "experiments.every_unit", "--quick", f"--out={tmp_path}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1 and "--data=DIR" in done.stderr
+    data = pytestconfig.getoption("data")
+    if not data:
+        pytest.skip("give --data=DIR to hold samples against real pictures")
+    rows, said = run_quick("every_unit", tmp_path, f"--data={data}")
+    assert {row["name"] for row in rows} == {"goldfish", "European fire salamander"}
+    ratios = [float(row["ratio"]) for row in rows]
+    assert ratios == sorted(ratios) and f"median {np.median(ratios):.3g}" in said
+    for row in rows:
+        assert int(row["pictures"]) > 100 and 10 < float(row["real"]) < 30
+        assert float(row["ratio"]) == float(row["real"]) / float(row["ppgn"])
+
+
 def test_the_quality_of_the_model_is_measured(tmp_path, pytestconfig):
     """The figures of the model card come again; reconstructions are like pictures."""
     data = pytestconfig.getoption("data")
