@@ -55,9 +55,9 @@ PAPER = {
 }
 LIKELY = "0.75:1"
 BUNDLED = {
-    "alp": "fc8/alp:p99:p99.9",
     "bell_pepper": "fc8/bell pepper:p99:p99.9",
     "monarch": "fc8/monarch:p99:p99.9",
+    "alp": "fc8/alp:p99:p99.9",
     "orange": "fc8/orange:p99:p99.9",
 }
 BUNDLED_LIKELY = "0.75:0.9"  # where PPGN's samples in the interval lie: their mean is 0.8
