@@ -10,8 +10,6 @@ CACHE = tempfile.TemporaryDirectory(prefix="compiled-", ignore_cleanup_errors=Tr
 os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 
-import jax  # noqa: E402, reads the environment
-
 
 def pytest_addoption(parser):
     parser.addoption("--data", default=None, help="folder of Tiny ImageNet, for the training test")
@@ -20,5 +18,7 @@ def pytest_addoption(parser):
 @pytest.fixture
 def x64():
     """Double precision, and no silent broadcasting between ranks."""
+    import jax  # here, since it reads the environment when it is first imported
+
     with jax.enable_x64(True), jax.numpy_rank_promotion("raise"):
         yield
