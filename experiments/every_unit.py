@@ -29,7 +29,7 @@ def compare(model, pictures, unit):
     near = real.inside(pictures, unit, *ends)
     rival, t = table1_diversity.rival(model, parsed, *ends), table1_diversity
     steps = t.STEPS // 10 if FLAGS.quick else t.STEPS
-    theirs = t.chain_pictures(rival, 0, list(range(t.CHAINS)), steps, t.thinned)
+    theirs = t.chain_pictures(rival, t.run_chains(rival, 0, t.CHAINS, steps), t.thinned)
     distances = [metrics.mean_pair_distance(x.features) for x in (near, theirs)]
     name = model.encoder.labels[unit].split(",")[0]
     ratio = distances[0] / distances[1]

@@ -133,19 +133,33 @@ def rival(model, unit, low, high):
 _look = jax.jit(observe.observe_all, static_argnames="micro")
 
 
-def chain_pictures(rival, seed, numbers, steps, keep):
-    """`Pictures` of chains; keep: activations `[T, K]` -> mask of the steps that are samples."""
+class Chains(NamedTuple):
+    """PPGN's: numbers `[N]` of the chains, codes `[T, N, D]`, activations `[T, N]`, seconds."""
+
+    numbers: np.ndarray
+    codes: np.ndarray
+    activations: np.ndarray
+    seconds: float
+
+
+def run_chains(rival, seed, count, steps):
+    """`Chains` 0 to count - 1, some at a time."""
     began = time.perf_counter()
-    plan = ppgn.Plan(steps=steps)
-    found, key = [], jax.random.key(seed)
-    for start in range(0, len(numbers), CHAINS):
-        group = jnp.asarray(numbers[start : start + CHAINS])
-        run = ppgn.run(key, group, rival.size, rival.networks, rival.unit, rival.constants, plan)
-        mask = np.asarray(keep(run.activations)).T  # chain by chain, steps in order
-        codes = np.asarray(run.codes).swapaxes(0, 1)[mask]
-        found.append((codes, np.repeat(numbers[start : start + CHAINS], mask.sum(1))))
-    codes, chain = (np.concatenate(column) for column in zip(*found, strict=True))
-    seconds = time.perf_counter() - began
+    plan, key, runs = ppgn.Plan(steps=steps), jax.random.key(seed), []
+    for numbers in np.split(np.arange(count), range(CHAINS, count, CHAINS)):
+        run = ppgn.run(
+            key, jnp.asarray(numbers), rival.size, rival.networks, rival.unit, rival.constants, plan
+        )
+        runs.append((np.asarray(run.codes), np.asarray(run.activations)))
+    codes, activations = (np.concatenate(column, 1) for column in zip(*runs, strict=True))
+    return Chains(np.arange(count), codes, activations, time.perf_counter() - began)
+
+
+def chain_pictures(rival, chains, keep):
+    """`Pictures` of chains; keep: activations `[T, N]` -> mask of the steps that are samples."""
+    mask = np.asarray(keep(chains.activations)).T  # chain by chain, steps in order
+    codes = chains.codes.swapaxes(0, 1)[mask]
+    chain = np.repeat(chains.numbers, mask.sum(1))
     images, features, activations = [], [], []
     for start in range(0, len(codes), 50):
         batch = codes[start : start + 50]
@@ -156,8 +170,8 @@ def chain_pictures(rival, seed, numbers, steps, keep):
         activations.append(np.asarray(seen.activations)[: len(batch), rival.unit, None])
     columns = (np.concatenate(column) for column in (images, features, activations))
     images, features, activations = columns
-    taken = float(steps * len(numbers))
-    return Pictures(images, codes, features, activations, chain, taken, seconds)
+    steps = float(chains.activations.size)
+    return Pictures(images, codes, features, activations, chain, steps, chains.seconds)
 
 
 def measure_real(reality, natural, unit, second):
@@ -259,21 +273,21 @@ def samples_of(model, name, asked, seed, count, seeds):
     if not FLAGS.quick and not seed:  # ten times slower than the others
         take("paper", alone, 10, Settings(rule="paper"))
     against = rival(model, unit, constraint.low, constraint.high)
-    first = list(range(CHAINS))
 
     def within(activations):
         return trace.matched(activations, against.target)
 
-    found["ppgn"] = chain_pictures(against, seed, first, STEPS, thinned)
+    run = run_chains(against, seed, CHAINS, STEPS)
+    found["ppgn"] = chain_pictures(against, run, thinned)
     if count < len(found["ppgn"].images):
         found["ppgn"] = rows_of(found["ppgn"], evenly(len(found["ppgn"].images), count))
-    found["ppgn_matched"] = chain_pictures(against, seed, first, STEPS, within)
+    found["ppgn_matched"] = chain_pictures(against, run, within)
     matched = min(len(found["ppgn_matched"].images), count)
     for row in ("ours", "likely"):
         mine = found[row]
         found[f"{row}_matched"] = rows_of(mine, evenly(len(mine.images), matched))
     if not FLAGS.quick:
-        many = chain_pictures(against, seed, list(range(MANY)), SHORT, within)
+        many = chain_pictures(against, run_chains(against, seed, MANY, SHORT), within)
         found["ppgn_many"] = rows_of(many, evenly(len(many.images), count))
     return {f"{name}_{row}": pictures for row, pictures in found.items()}, certified
 

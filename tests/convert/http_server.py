@@ -36,14 +36,23 @@ class Page(NamedTuple):
 class Server:
     """url: its address.  pages: {path: Page}.  asked: (path, Range, If-Range) of each request.
 
-    sent: body bytes written, or about to be.
+    sent: body bytes written, or about to be, to the requests since the last `forget`.
     """
 
     def __init__(self):
-        self.pages, self.asked, self.sent = {}, [], 0
+        self.pages = {}
+        self.forget()
         self.closing = threading.Event()
         self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
+
+    def forget(self):
+        """An answer that still goes on, its reader gone, is not counted any more either."""
+        self.asked, self.counted = [], [0]
+
+    @property
+    def sent(self):
+        return self.counted[0]
 
 
 @contextlib.contextmanager
@@ -124,10 +133,11 @@ def _handler(server):
                 self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
 
         def write(self, page, body):
+            counted = server.counted
             end = min(x for x in (page.cut, page.hang, len(body)) if x is not None)
             for at in range(0, end, 1 << 16):
                 piece = body[at : min(at + (1 << 16), end)]
-                server.sent += len(piece)  # before it can be read: a test may look at once
+                counted[0] += len(piece)  # before it can be read: a test may look at once
                 self.wfile.write(piece)
                 time.sleep(page.slow)
                 if server.closing.is_set():

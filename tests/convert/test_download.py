@@ -59,8 +59,7 @@ def halve(server, path, page, **more):
     server.pages["/file"] = page._replace(cut=HALF, ranges=False)
     assert refused(server, path, "ended before the file did", "again", **more) == HALF
     server.pages["/file"] = page
-    server.asked.clear()
-    server.sent = 0
+    server.forget()
 
 
 def alone(path):
@@ -198,7 +197,7 @@ def test_a_silent_server(server, path):
     server.pages["/file"] = Page(BODY, hang=HALF)
     assert refused(server, path, "0.3 seconds", "--timeout", timeout=0.3) > 0
     server.pages["/file"] = Page(BODY)
-    server.sent = 0
+    server.forget()
     get(server, path)
     assert path.read_bytes() == BODY and server.sent < len(BODY)
 

@@ -272,7 +272,8 @@ def test_a_signal_keeps_what_came(server, number, page):
     assert "interrupted" in said and "goes on" in said and "Traceback" not in said
     have = (home.downloads() / "first.net.part").stat().st_size
     assert 0 < have < len(BODY) and kept() == ["first.net.part", "first.net.part.json"]
-    server.pages["/first"], server.sent = Page(BODY), 0
+    server.pages["/first"] = Page(BODY)
+    server.forget()
     assert run() == 0
     assert server.asked[-1][1] == f"bytes={have}-" and server.sent == len(BODY) - have
     assert (home.downloads() / "first.net").read_bytes() == BODY
