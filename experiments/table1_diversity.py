@@ -161,9 +161,9 @@ def chain_pictures(rival, chains, keep):
     codes = chains.codes.swapaxes(0, 1)[mask]
     chain = np.repeat(chains.numbers, mask.sum(1))
     images, features, activations = [], [], []
-    for start in range(0, len(codes), 50):
+    for start in range(0, max(len(codes), 1), 50):
         batch = codes[start : start + 50]
-        filled = np.concatenate([batch, np.repeat(batch[:1], 50 - len(batch), 0)])
+        filled = np.pad(batch, ((0, 50 - len(batch)), (0, 0)))
         seen = _look(rival.networks, filled, micro=10)
         images.append(np.round(np.asarray(seen.images) * 255).astype(np.uint8)[: len(batch)])
         features.append(np.asarray(seen.features)[: len(batch)])

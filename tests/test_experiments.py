@@ -166,11 +166,15 @@ def test_every_unit_is_held_against_pictures(tmp_path, pytestconfig):
         pytest.skip("give --data=DIR to hold samples against real pictures")
     rows, said = run_quick("every_unit", tmp_path, f"--data={data}")
     assert {row["name"] for row in rows} == {"goldfish", "European fire salamander"}
-    ratios = [float(row["ratio"]) for row in rows]
-    assert ratios == sorted(ratios) and f"median {np.median(ratios):.3g}" in said
+    shares = [float(row["real"]) for row in rows]
+    assert shares == sorted(shares) and f"median {np.median(shares):.3g}" in said
     for row in rows:
-        assert int(row["pictures"]) > 100 and 10 < float(row["real"]) < 30
-        assert float(row["ratio"]) == float(row["real"]) / float(row["ppgn"])
+        assert int(row["pictures"]) > 100 and 0.8 < float(row["real"]) < 2
+        assert float(row["inside"]) == 1 and row["samples"] == "40"
+        assert float(row["agreement1"]) > 0.7 and float(row["nearest"]) > 10
+    farther = sum(float(row["nearest"]) > float(row["nearest_ppgn"]) for row in rows)
+    assert f"nearest neighbour farther: {farther} of 2 units" in said
+    assert "all of these: " in said
 
 
 def test_the_quality_of_the_model_is_measured(tmp_path, pytestconfig):
