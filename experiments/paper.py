@@ -118,7 +118,7 @@ def section(claim, folder, pictures, failed=False):
     if failed:
         lines += ["**Its last run failed; what follows is of an earlier one.**", ""]
     note = noted(folder)
-    took = f", {note['minutes']:.0f} minutes" if note else ""
+    took = f", {note['minutes']:.0f} min" if note else ""
     if note.get("quick"):
         lines += ["**A quick run: it shows that this runs, not what it finds.**", ""]
     lines += [f"{seeds} seeds{took}. Means ± half of a 95 % interval.", ""]
@@ -159,7 +159,7 @@ def opening(folders, asked, earlier=0):
     ]
     if notes:
         minutes, machines = sum(note["minutes"] for note in notes), {n["machine"] for n in notes}
-        lines[-1] += f" {len(notes)} were timed: {minutes:.0f} minutes on {' or '.join(machines)}."
+        lines[-1] += f" {len(notes)} were timed: {minutes:.0f} min on {' or '.join(machines)}."
     if earlier:
         lines.append(f"{earlier} others were measured before, by their own commands.")
     return [*lines, ""]

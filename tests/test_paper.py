@@ -195,7 +195,7 @@ def test_numbers_are_kept_only_if_they_are_of_such_a_run(tmp_path):
     (place / "paper.json").write_text('{"quick": true, "minutes": 7.2, "machine": "2 cores"}')
     assert not paper.done(claim, place, 5, False)
     assert "A quick run" in "\n".join(paper.section(claim, place, tmp_path))
-    assert "7 minutes on 2 cores" in paper.opening([place], "this")[-2]
+    assert "7 min on 2 cores" in paper.opening([place], "this")[-2]
     os.utime(place / "paper.json", (0, 0))  # the numbers are newer than the note
     assert paper.done(claim, place, 5, False) and paper.noted(place) == {}
     os.utime(place / "numbers.csv", (0, 0))  # the script is newer than the numbers
