@@ -2,16 +2,18 @@
 
     python -m experiments.every_unit --data=DIR
 
-For each unit at p99 to p99.9: the real pictures in the interval, table 1's row `likely`, PPGN as
-the paper runs it, and PPGN's samples in the interval (many short chains).  `real` and `ours` are
-distances over PPGN's; `real` says how much more diverse than PPGN's a sample can be that is as
-natural and as diverse as pictures are.  Prints a line a unit, then in how many units each of
+For each unit at p99 to p99.9: the real pictures in the interval, PPGN as the paper runs it, PPGN's
+samples in the interval (many short chains), and table 1's row `likely`, whose second interval is
+here the unit's own: the middle 0.8 of the probabilities of PPGN's samples in the first.  `real` and
+`ours` are distances over PPGN's; `real` says how much more diverse than PPGN's a sample can be that
+is as natural and as diverse as pictures are.  Prints a line a unit, then in how many units each of
 CONDITIONS holds, and writes every_unit.csv.
 """
 
 import csv
 import sys
 
+import jax
 import numpy as np
 from absl import app, flags
 
@@ -22,7 +24,7 @@ from inverse_set.models import units
 FLAGS = flags.FLAGS
 BUDGET = 200  # gradient steps to the seeds: where the two intervals hardly meet, some stay outside
 COMPARED = ("nearest", "vendi", "kernel", "agreement1")
-COLUMNS = ("unit", "name", "pictures", "samples", "inside", "real", "ours")
+COLUMNS = ("unit", "name", "pictures", "samples", "inside", "low", "high", "real", "ours")
 COLUMNS += tuple(number + whose for number in COMPARED for whose in ("", "_ppgn"))
 CONDITIONS = {
     "distance at least 1.3 times PPGN's": lambda row: row["ours"] >= 1.3,
@@ -34,25 +36,34 @@ CONDITIONS = {
 }
 
 
+def probabilities(model, images, unit):
+    """`[n]` of a class, by the encoder, of pictures uint8 `[n, H, W, 3]`."""
+    network = model.encoder
+    read = real.reader(network.plan, network.pixels)
+    logits = read(network.weights, images / np.float32(255))[1]
+    return np.asarray(jax.nn.softmax(logits)[:, unit])
+
+
 def compare(model, pictures, second, unit):
     """{column: value} of one class unit."""
     t, natural = table1_diversity, common.natural_distance(model)
     count, seeds = (40, 40) if FLAGS.quick else (FLAGS.num_samples, min(400, FLAGS.num_samples))
     steps, chains = (t.STEPS // 10, 20) if FLAGS.quick else (t.STEPS, t.MANY)
-    likely = t.constraints_of(f"fc8/{unit}:p99:p99.9")[1]
-    asked = [units.parse_constraint(model, text) for text in likely]
-    ends = np.asarray([constraint[1:] for _, constraint in asked]).T
-    near = real.inside(pictures, unit, *ends[:, 0])
-    against = t.rival(model, asked[0][0], *ends[:, 0])
+    alone, constraint = units.parse_constraint(model, f"fc8/{unit}:p99:p99.9")
+    near = real.inside(pictures, unit, constraint.low, constraint.high)
+    against = t.rival(model, alone, constraint.low, constraint.high)
 
     def within(activations):
         return t.trace.matched(activations, against.target)
 
-    settings = t.REFINE._replace(seed_steps=BUDGET)
-    ours = t.ours(model, likely, 0, count, seeds, settings)[0]
     ppgn = t.chain_pictures(against, t.run_chains(against, 0, t.CHAINS, steps), t.thinned)
     many = t.chain_pictures(against, t.run_chains(against, 0, chains, t.SHORT), within)
     many = t.rows_of(many, t.evenly(len(many.images), count))
+    shares = probabilities(model, many.images, unit) if len(many.images) else [0.0, 1.0]
+    low, high = np.quantile(shares, [0.1, 0.9])
+    likely = f"fc8/{unit}:p99:p99.9", f"prob/{unit}:{low:.3f}:{high:.3f}"
+    ends = np.asarray([units.parse_constraint(model, text)[1][1:] for text in likely]).T
+    ours = t.ours(model, likely, 0, count, seeds, t.REFINE._replace(seed_steps=BUDGET))[0]
     mine, rival = (
         t.measure(p, *ends[:, : p.activations.shape[1]], natural, near, unit, second)
         for p in (ours, many)
@@ -60,12 +71,14 @@ def compare(model, pictures, second, unit):
     apart = metrics.mean_pair_distance(ppgn.features)
     row = {"unit": unit, "name": model.encoder.labels[unit].split(",")[0]}
     row |= {"pictures": len(near.features), "samples": len(ours.images), "inside": mine["inside"]}
+    row |= {"low": low, "high": high}
     row |= {"real": metrics.mean_pair_distance(near.features) / apart}
     row |= {"ours": mine["distance"] / apart}
     for number in COMPARED:
         row |= {number: mine[number], f"{number}_ppgn": rival[number]}
     print(
-        f"{row['name']:<26}" + "".join(f"{key} {row[key]:<8.4g}" for key in COLUMNS[2:]), flush=True
+        f"{row['name']:<26}" + "".join(f"{key} {row[key]:<8.4g} " for key in COLUMNS[2:]),
+        flush=True,
     )
     return row
 
