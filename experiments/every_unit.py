@@ -17,7 +17,8 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from experiments import common, judge, real, table1_diversity
+from experiments import common, judge, real, rival
+from experiments import table1_diversity as table1
 from inverse_set import metrics
 from inverse_set.models import units
 
@@ -46,26 +47,26 @@ def probabilities(model, images, unit):
 
 def compare(model, pictures, second, unit):
     """{column: value} of one class unit."""
-    t, natural = table1_diversity, common.natural_distance(model)
+    natural = common.natural_distance(model)
     count, seeds = (40, 40) if FLAGS.quick else (FLAGS.num_samples, min(400, FLAGS.num_samples))
-    steps, chains = (t.STEPS // 10, 20) if FLAGS.quick else (t.STEPS, t.MANY)
+    steps, chains = (rival.STEPS // 10, 20) if FLAGS.quick else (rival.STEPS, rival.MANY)
     alone, constraint = units.parse_constraint(model, f"fc8/{unit}:p99:p99.9")
     near = real.inside(pictures, unit, constraint.low, constraint.high)
-    against = t.rival(model, alone, constraint.low, constraint.high)
-
-    def within(activations):
-        return t.trace.matched(activations, against.target)
-
-    ppgn = t.chain_pictures(against, t.run_chains(against, 0, t.CHAINS, steps), t.thinned)
-    many = t.chain_pictures(against, t.run_chains(against, 0, chains, t.SHORT), within)
-    many = t.rows_of(many, t.evenly(len(many.images), count))
+    against = rival.of(model, alone, constraint.low, constraint.high)
+    ppgn = rival.chain_pictures(
+        against, rival.run_chains(against, 0, rival.CHAINS, steps), rival.thinned
+    )
+    many = rival.chain_pictures(
+        against, rival.run_chains(against, 0, chains, rival.SHORT), rival.within(against)
+    )
+    many = rival.at_most(many, count)
     shares = probabilities(model, many.images, unit) if len(many.images) else [0.0, 1.0]
     low, high = np.quantile(shares, [0.1, 0.9])
     likely = f"fc8/{unit}:p99:p99.9", f"prob/{unit}:{low:.3f}:{high:.3f}"
     ends = np.asarray([units.parse_constraint(model, text)[1][1:] for text in likely]).T
-    ours = t.ours(model, likely, 0, count, seeds, t.REFINE._replace(seed_steps=BUDGET))[0]
-    mine, rival = (
-        t.measure(p, *ends[:, : p.activations.shape[1]], natural, near, unit, second)
+    ours = table1.ours(model, likely, 0, count, seeds, table1.REFINE._replace(seed_steps=BUDGET))[0]
+    mine, theirs = (
+        table1.measure(p, *ends[:, : p.activations.shape[1]], natural, near, unit, second)
         for p in (ours, many)
     )
     apart = metrics.mean_pair_distance(ppgn.features)
@@ -75,7 +76,7 @@ def compare(model, pictures, second, unit):
     row |= {"real": metrics.mean_pair_distance(near.features) / apart}
     row |= {"ours": mine["distance"] / apart}
     for number in COMPARED:
-        row |= {number: mine[number], f"{number}_ppgn": rival[number]}
+        row |= {number: mine[number], f"{number}_ppgn": theirs[number]}
     print(
         f"{row['name']:<26}" + "".join(f"{key} {row[key]:<8.4g} " for key in COLUMNS[2:]),
         flush=True,

@@ -29,6 +29,7 @@ class Real(NamedTuple):
 def reader(plan, scale):
     """(weights, pictures `[N, H, W, 3]` in [0, 1]) -> (encodings, logits), of every class."""
 
+    @jax.jit
     def read(weights, images):
         outputs = Classifier(plan).apply({"params": weights}, pixels.from_pictures(scale, images))
         return outputs[ENCODER], outputs[plan[-1].name]
@@ -47,7 +48,7 @@ def load(model, folder, batch=250):
     classes = [order.index(wordnet) for wordnet in model.record["wordnet"]]
     images, _ = tiny_imagenet.load(folder, "train", classes)
     network, params = model.encoder, judge.load()
-    read = jax.jit(reader(network.plan, network.pixels))
+    read = reader(network.plan, network.pixels)
     parts = []
     for start in range(0, len(images), batch):
         small = mini_classifier.resize(images[start : start + batch], model.resolution)

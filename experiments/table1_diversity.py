@@ -26,23 +26,14 @@ the mountain, and two of its most vivid objects.  A fourth, orange, is there bec
 case of all 40 (experiments/every_unit.py): real pictures in its interval lie 1.0 times as far apart
 as PPGN's samples, of the median unit 1.4 times, so that a sample of it which is 1.3 times as
 diverse is more diverse than pictures are.
-
-PPGN's constants are published for CaffeNet.  On the bundled model they keep their meaning: lengths
-are scaled by the ratio of the natural distances of codes, e1 by the inverse of its square.
 """
 
-import time
-from typing import Any, NamedTuple
-
-import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from experiments import common, judge, panels, real
-from inverse_set import chains, constraints, metrics, observe
-from inverse_set.baselines import ppgn, trace
-from inverse_set.models import bind, caffenet, units
+from experiments import common, judge, panels, real, rival
+from inverse_set import chains, metrics
+from inverse_set.models import units
 from inverse_set.settings import Settings
 
 FLAGS = flags.FLAGS
@@ -63,31 +54,6 @@ BUNDLED = {
 BUNDLED_LIKELY = "0.75:0.9"  # where PPGN's samples in the interval lie: their mean is 0.8
 REFINE = Settings(walk="refine")
 FARTHER = Settings(walk="refine", step=0.2)
-CHAINS, STEPS, THIN = 10, 200, 4  # the paper's run of PPGN, and which steps are its samples
-MANY, SHORT = 300, 20  # chains pass through the interval in their first steps
-
-
-class Pictures(NamedTuple):
-    """images uint8 `[n, H, W, 3]`, codes `[n, D]`, features `[n, F]`, activations `[n, P]`,
-    chain `[n]`, in the order of the steps; steps: gradient steps times codes; seconds."""
-
-    images: np.ndarray
-    codes: np.ndarray
-    features: np.ndarray
-    activations: np.ndarray
-    chain: np.ndarray
-    steps: float
-    seconds: float
-
-
-def rows_of(pictures, rows):
-    """The chosen rows of `Pictures`."""
-    return Pictures(*(column[rows] for column in pictures[:5]), *pictures[5:])
-
-
-def evenly(count, wanted):
-    """At most `wanted` numbers below `count`, evenly spread."""
-    return np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(int))
 
 
 def ours(model, asked, seed, count, seeds, settings):
@@ -96,82 +62,9 @@ def ours(model, asked, seed, count, seeds, settings):
     found, seconds = common.sample(model, row, seed)
     s, result = found.samples, found.result
     steps = (result.seed_steps + result.sample_steps) * seeds
-    return Pictures(s.images, s.codes, s.features, s.activations, s.chain, steps, seconds), found
-
-
-def constants(model):
-    """PPGN's, in units of the model's codes."""
-    if model.codes.code_square is None or model.name == "caffenet":
-        return ppgn.Constants()
-    ratio = (model.codes.code_square / model.codes.upper.size) ** 0.5
-    ratio /= (caffenet.PAIR_SQUARE / caffenet.CODES) ** 0.5
-    default = ppgn.Constants()
-    prior, limit = default.prior / ratio**2, default.upper * ratio
-    return ppgn.Constants(prior=prior, rate=default.rate * ratio, upper=limit)
-
-
-class Rival(NamedTuple):
-    """networks: whose activations are all logits.  constants: of PPGN.  target: the interval."""
-
-    networks: Any
-    constants: ppgn.Constants
-    target: constraints.Target
-    unit: int
-    size: int
-
-
-def rival(model, unit, low, high):
-    """`Rival` for one class unit."""
-    network = model.subject
-    read = jax.tree_util.Partial(real.reader(network.plan, network.pixels), network.weights)
-    networks = bind.networks(model, [unit])._replace(read=read)
-    target = constraints.two_sided([(low, high)])
-    size = model.encoder.shapes["fc6"][0]
-    return Rival(jax.device_put(networks), constants(model), target, unit.index[0], size)
-
-
-_look = jax.jit(observe.observe_all, static_argnames="micro")
-
-
-class Chains(NamedTuple):
-    """PPGN's: numbers `[N]` of the chains, codes `[T, N, D]`, activations `[T, N]`, seconds."""
-
-    numbers: np.ndarray
-    codes: np.ndarray
-    activations: np.ndarray
-    seconds: float
-
-
-def run_chains(rival, seed, count, steps):
-    """`Chains` 0 to count - 1, some at a time."""
-    began = time.perf_counter()
-    plan, key, runs = ppgn.Plan(steps=steps), jax.random.key(seed), []
-    for numbers in np.split(np.arange(count), range(CHAINS, count, CHAINS)):
-        run = ppgn.run(
-            key, jnp.asarray(numbers), rival.size, rival.networks, rival.unit, rival.constants, plan
-        )
-        runs.append((np.asarray(run.codes), np.asarray(run.activations)))
-    codes, activations = (np.concatenate(column, 1) for column in zip(*runs, strict=True))
-    return Chains(np.arange(count), codes, activations, time.perf_counter() - began)
-
-
-def chain_pictures(rival, chains, keep):
-    """`Pictures` of chains; keep: activations `[T, N]` -> mask of the steps that are samples."""
-    mask = np.asarray(keep(chains.activations)).T  # chain by chain, steps in order
-    codes = chains.codes.swapaxes(0, 1)[mask]
-    chain = np.repeat(chains.numbers, mask.sum(1))
-    images, features, activations = [], [], []
-    for start in range(0, max(len(codes), 1), 50):
-        batch = codes[start : start + 50]
-        filled = np.pad(batch, ((0, 50 - len(batch)), (0, 0)))
-        seen = _look(rival.networks, filled, micro=10)
-        images.append(np.round(np.asarray(seen.images) * 255).astype(np.uint8)[: len(batch)])
-        features.append(np.asarray(seen.features)[: len(batch)])
-        activations.append(np.asarray(seen.activations)[: len(batch), rival.unit, None])
-    columns = (np.concatenate(column) for column in (images, features, activations))
-    images, features, activations = columns
-    steps = float(chains.activations.size)
-    return Pictures(images, codes, features, activations, chain, steps, chains.seconds)
+    return rival.Pictures(
+        s.images, s.codes, s.features, s.activations, s.chain, steps, seconds
+    ), found
 
 
 def measure_real(reality, natural, unit, second):
@@ -187,12 +80,6 @@ def measure_real(reality, natural, unit, second):
         "agreement1": metrics.agreement(logits, unit, 1),
         "agreement5": metrics.agreement(logits, unit, 5),
     }
-
-
-def thinned(activations):
-    """Every fourth step."""
-    rows = np.arange(len(activations)) % THIN == THIN - 1
-    return np.broadcast_to(rows[:, None], activations.shape)
 
 
 def measure(pictures, low, high, natural, reality, unit, second):
@@ -272,23 +159,17 @@ def samples_of(model, name, asked, seed, count, seeds):
     take("direct", alone, seeds, Settings())
     if not FLAGS.quick and not seed:  # ten times slower than the others
         take("paper", alone, 10, Settings(rule="paper"))
-    against = rival(model, unit, constraint.low, constraint.high)
-
-    def within(activations):
-        return trace.matched(activations, against.target)
-
-    run = run_chains(against, seed, CHAINS, STEPS)
-    found["ppgn"] = chain_pictures(against, run, thinned)
-    if count < len(found["ppgn"].images):
-        found["ppgn"] = rows_of(found["ppgn"], evenly(len(found["ppgn"].images), count))
-    found["ppgn_matched"] = chain_pictures(against, run, within)
+    against = rival.of(model, unit, constraint.low, constraint.high)
+    within = rival.within(against)
+    run = rival.run_chains(against, seed, rival.CHAINS, rival.STEPS)
+    found["ppgn"] = rival.at_most(rival.chain_pictures(against, run, rival.thinned), count)
+    found["ppgn_matched"] = rival.chain_pictures(against, run, within)
     matched = min(len(found["ppgn_matched"].images), count)
     for row in ("ours", "likely"):
-        mine = found[row]
-        found[f"{row}_matched"] = rows_of(mine, evenly(len(mine.images), matched))
+        found[f"{row}_matched"] = rival.at_most(found[row], matched)
     if not FLAGS.quick:
-        many = chain_pictures(against, run_chains(against, seed, MANY, SHORT), within)
-        found["ppgn_many"] = rows_of(many, evenly(len(many.images), count))
+        run = rival.run_chains(against, seed, rival.MANY, rival.SHORT)
+        found["ppgn_many"] = rival.at_most(rival.chain_pictures(against, run, within), count)
     return {f"{name}_{row}": pictures for row, pictures in found.items()}, certified
 
 

@@ -1,0 +1,138 @@
+"""PPGN's chains as samples: what table 1 and its like hold ours against.
+
+PPGN's constants are published for CaffeNet.  On the bundled model they keep their meaning: lengths
+are scaled by the ratio of the natural distances of codes, e1 by the inverse of its square.
+"""
+
+import time
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import real
+from inverse_set import constraints, observe
+from inverse_set.baselines import ppgn, trace
+from inverse_set.models import bind, caffenet
+
+CHAINS, STEPS, THIN = 10, 200, 4  # the paper's run of PPGN, and which steps are its samples
+MANY, SHORT = 300, 20  # chains pass through the interval in their first steps
+
+
+class Pictures(NamedTuple):
+    """images uint8 `[n, H, W, 3]`, codes `[n, D]`, features `[n, F]`, activations `[n, P]`,
+    chain `[n]`, in the order of the steps; steps: gradient steps times codes; seconds."""
+
+    images: np.ndarray
+    codes: np.ndarray
+    features: np.ndarray
+    activations: np.ndarray
+    chain: np.ndarray
+    steps: float
+    seconds: float
+
+
+def rows_of(pictures, rows):
+    """The chosen rows of `Pictures`."""
+    return Pictures(*(column[rows] for column in pictures[:5]), *pictures[5:])
+
+
+def evenly(count, wanted):
+    """At most `wanted` numbers below `count`, evenly spread."""
+    return np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(int))
+
+
+def at_most(pictures, count):
+    """`Pictures`, evenly thinned to `count` where there are more."""
+    return rows_of(pictures, evenly(len(pictures.images), count))
+
+
+def constants(model):
+    """PPGN's, in units of the model's codes."""
+    if model.codes.code_square is None or model.name == "caffenet":
+        return ppgn.Constants()
+    ratio = (model.codes.code_square / model.codes.upper.size) ** 0.5
+    ratio /= (caffenet.PAIR_SQUARE / caffenet.CODES) ** 0.5
+    default = ppgn.Constants()
+    prior, limit = default.prior / ratio**2, default.upper * ratio
+    return ppgn.Constants(prior=prior, rate=default.rate * ratio, upper=limit)
+
+
+class Rival(NamedTuple):
+    """networks: whose activations are all logits.  constants: of PPGN.  target: the interval."""
+
+    networks: Any
+    constants: ppgn.Constants
+    target: constraints.Target
+    unit: int
+    size: int
+
+
+def of(model, unit, low, high):
+    """`Rival` for one class unit."""
+    network = model.subject
+    read = jax.tree_util.Partial(real.reader(network.plan, network.pixels), network.weights)
+    networks = bind.networks(model, [unit])._replace(read=read)
+    target = constraints.two_sided([(low, high)])
+    size = model.encoder.shapes["fc6"][0]
+    return Rival(jax.device_put(networks), constants(model), target, unit.index[0], size)
+
+
+_look = jax.jit(observe.observe_all, static_argnames="micro")
+
+
+class Chains(NamedTuple):
+    """PPGN's: numbers `[N]` of the chains, codes `[T, N, D]`, activations `[T, N]`, seconds."""
+
+    numbers: np.ndarray
+    codes: np.ndarray
+    activations: np.ndarray
+    seconds: float
+
+
+def run_chains(rival, seed, count, steps):
+    """`Chains` 0 to count - 1, some at a time."""
+    began = time.perf_counter()
+    plan, key, runs = ppgn.Plan(steps=steps), jax.random.key(seed), []
+    for numbers in np.split(np.arange(count), range(CHAINS, count, CHAINS)):
+        run = ppgn.run(
+            key, jnp.asarray(numbers), rival.size, rival.networks, rival.unit, rival.constants, plan
+        )
+        runs.append((np.asarray(run.codes), np.asarray(run.activations)))
+    codes, activations = (np.concatenate(column, 1) for column in zip(*runs, strict=True))
+    return Chains(np.arange(count), codes, activations, time.perf_counter() - began)
+
+
+def chain_pictures(rival, chains, keep):
+    """`Pictures` of chains; keep: activations `[T, N]` -> mask of the steps that are samples."""
+    mask = np.asarray(keep(chains.activations)).T  # chain by chain, steps in order
+    codes = chains.codes.swapaxes(0, 1)[mask]
+    chain = np.repeat(chains.numbers, mask.sum(1))
+    images, features, activations = [], [], []
+    for start in range(0, max(len(codes), 1), 50):
+        batch = codes[start : start + 50]
+        filled = np.pad(batch, ((0, 50 - len(batch)), (0, 0)))
+        seen = _look(rival.networks, filled, micro=10)
+        images.append(np.round(np.asarray(seen.images) * 255).astype(np.uint8)[: len(batch)])
+        features.append(np.asarray(seen.features)[: len(batch)])
+        activations.append(np.asarray(seen.activations)[: len(batch), rival.unit, None])
+    columns = (np.concatenate(column) for column in (images, features, activations))
+    images, features, activations = columns
+    steps = float(chains.activations.size)
+    return Pictures(images, codes, features, activations, chain, steps, chains.seconds)
+
+
+def thinned(activations):
+    """Every fourth step."""
+    rows = np.arange(len(activations)) % THIN == THIN - 1
+    return np.broadcast_to(rows[:, None], activations.shape)
+
+
+def within(rival):
+    """activations `[T, N]` -> mask of those in the interval."""
+
+    def keep(activations):
+        return trace.matched(activations, rival.target)
+
+    return keep
