@@ -226,5 +226,6 @@ def label(row, found, distances):
         ends = text.rsplit(":", 2)[1:]
         named = " to ".join(ends) if ends[0].startswith("p") else ""
         lines += [f"{c.name} {named}".strip(), f"    in [{c.low:.2f}, {c.high:.2f}]"]
-    few = f"{len(found.samples.images)} samples at the first seed"
+    n = len(found.samples.images)
+    few = f"{n} sample{'s' * (n != 1)} at the first seed"
     return [*lines, f"distance {mean:.1f}{spread}" if np.isfinite(mean) else few]

@@ -14,15 +14,19 @@ import numpy as np
 from experiments import real
 from inverse_set import constraints, observe
 from inverse_set.baselines import ppgn, trace
-from inverse_set.models import bind, caffenet
+from inverse_set.models import bind, caffenet, units
 
 CHAINS, STEPS, THIN = 10, 200, 4  # the paper's run of PPGN, and which steps are its samples
 MANY, SHORT = 300, 20  # chains pass through the interval in their first steps
+NARROWEST = 0.02  # interval of a probability
 
 
 class Pictures(NamedTuple):
     """images uint8 `[n, H, W, 3]`, codes `[n, D]`, features `[n, F]`, activations `[n, P]`,
-    chain `[n]`, in the order of the steps; steps: gradient steps times codes; seconds."""
+    chain `[n]`, in the order of the steps; steps: gradient steps times codes; seconds.
+
+    PPGN's activations are of the unit and of its class's probability.
+    """
 
     images: np.ndarray
     codes: np.ndarray
@@ -69,12 +73,13 @@ class Rival(NamedTuple):
     size: int
 
 
-def of(model, unit, low, high):
-    """`Rival` for one class unit."""
+def of(model, asked):
+    """`Rival` for one class unit.  asked: constraint as one writes it."""
+    unit, constraint = units.parse_constraint(model, asked)
     network = model.subject
     read = jax.tree_util.Partial(real.reader(network.plan, network.pixels), network.weights)
     networks = bind.networks(model, [unit])._replace(read=read)
-    target = constraints.two_sided([(low, high)])
+    target = constraints.two_sided([(constraint.low, constraint.high)])
     size = model.encoder.shapes["fc6"][0]
     return Rival(jax.device_put(networks), constants(model), target, unit.index[0], size)
 
@@ -116,7 +121,9 @@ def chain_pictures(rival, chains, keep):
         seen = _look(rival.networks, filled, micro=10)
         images.append(np.round(np.asarray(seen.images) * 255).astype(np.uint8)[: len(batch)])
         features.append(np.asarray(seen.features)[: len(batch)])
-        activations.append(np.asarray(seen.activations)[: len(batch), rival.unit, None])
+        logits = seen.activations[: len(batch)]
+        both = logits[:, rival.unit], jax.nn.softmax(logits)[:, rival.unit]
+        activations.append(np.stack(both, 1))
     columns = (np.concatenate(column) for column in (images, features, activations))
     images, features, activations = columns
     steps = float(chains.activations.size)
@@ -136,3 +143,23 @@ def within(rival):
         return trace.matched(activations, rival.target)
 
     return keep
+
+
+def many(rival, seed, chains=MANY):
+    """`Pictures` in the interval, of many chains that are short."""
+    return chain_pictures(rival, run_chains(rival, seed, chains, SHORT), within(rival))
+
+
+def likely(asked, pictures):
+    """(asked, an interval of its class's probability), where PPGN's pictures in `asked` lie.
+
+    Samples that fill the second one are as probable on average as those pictures, and its upper
+    end is their 0.9 quantile.  Without pictures it is [0, 1].
+    """
+    low, high = 0.0, 1.0
+    if len(pictures.images):
+        shares = pictures.activations[:, 1]
+        high = float(np.quantile(shares, 0.9))
+        low = max(min(2 * shares.mean() - high, high - NARROWEST), 0.0)
+    unit = asked.split("/", 1)[1].rsplit(":", 2)[0]
+    return asked, f"prob/{unit}:{low:.3f}:{high:.3f}"

@@ -7,7 +7,8 @@ Rows of a unit:
 
     ours          500 samples by the refining walk from 100 seeds, its gradient step twice as long
     likely        500 by the refining walk from 400 seeds, of the intersection of the interval and
-                  one of the unit's probability: PPGN is conditioned on that as well
+                  one of the class's probability, where PPGN's samples in the first interval lie:
+                  that is what PPGN is conditioned on
     direct        500 samples by the direct walk from 100 seeds
     paper         500 samples by the paper's rule to the letter from 10 seeds, first repetition only
     ppgn          10 chains of 200 steps, every fourth step: 500 samples, no interval (the paper's)
@@ -44,14 +45,12 @@ PAPER = {
     "cardoon": "fc8/cardoon:40:50",
     "toilet_paper": "fc8/toilet tissue:40:50",
 }
-LIKELY = "0.75:1"
 BUNDLED = {
     "bell_pepper": "fc8/bell pepper:p99:p99.9",
     "monarch": "fc8/monarch:p99:p99.9",
     "alp": "fc8/alp:p99:p99.9",
     "orange": "fc8/orange:p99:p99.9",
 }
-BUNDLED_LIKELY = "0.75:0.9"  # where PPGN's samples in the interval lie: their mean is 0.8
 REFINE = Settings(walk="refine")
 FARTHER = Settings(walk="refine", step=0.2)
 
@@ -85,13 +84,14 @@ def measure_real(reality, natural, unit, second):
 def measure(pictures, low, high, natural, reality, unit, second):
     """Every number of a sample, {name: float}.
 
-    low, high: `[P]`, the intervals of its activations.
+    low, high: `[P]`, the intervals of its first P activations.
     reality: `Real` in the interval or None.  second: params of the judge or None.
     """
     p, n = pictures, len(pictures.images)
     if n < 2:
         return dict.fromkeys(NUMBERS, np.nan) | {"samples": float(n), "seconds": p.seconds}
-    shares = metrics.shares(p.activations, low, high)
+    activations = p.activations[:, : len(low)]
+    shares = metrics.shares(activations, low, high)
     lengths, effective, lag1 = [], [], []
     for one in np.unique(p.chain):
         chain = p.features[p.chain == one]
@@ -103,7 +103,7 @@ def measure(pictures, low, high, natural, reality, unit, second):
         "samples": float(n),
         "inside": shares.inside,
         "beyond": shares.beyond,
-        "deciles": metrics.deciles_filled(p.activations, low, high),
+        "deciles": metrics.deciles_filled(activations, low, high),
         "distance": metrics.mean_pair_distance(p.features),
         "distance_per_dimension": metrics.mean_pair_distance(p.features, per_dimension=True),
         "nearest": metrics.nearest_neighbour_distance(p.features),
@@ -138,18 +138,12 @@ NUMBERS = (
 SHOWN = ("samples", "inside", "distance", "nearest", "vendi", "kernel", "agreement1", "agreement5")
 
 
-def constraints_of(asked):
-    """The interval alone, and with one of the probability of the unit's class."""
-    share = common.chosen(LIKELY, BUNDLED_LIKELY)
-    unit = asked.split("/", 1)[1].rsplit(":", 2)[0]
-    return (asked,), (asked, f"prob/{unit}:{share}")
+def samples_of(model, name, likely, against, seed, count, seeds):
+    """{row: `Pictures`} of one unit and seed, and what to save of them, {row: found}.
 
-
-def samples_of(model, name, asked, seed, count, seeds):
-    """{row: `Pictures`} of one unit and seed, and what to save of them, {row: found}."""
-    alone, likely = constraints_of(asked)
-    unit, constraint = units.parse_constraint(model, asked)
-    found, certified = {}, {}
+    likely: both constraints, of which the other rows take the first.  against: `Rival`.
+    """
+    alone, found, certified = likely[:1], {}, {}
 
     def take(row, asked, seeds, settings):
         found[row], certified[row] = ours(model, asked, seed, count, seeds, settings)
@@ -159,17 +153,14 @@ def samples_of(model, name, asked, seed, count, seeds):
     take("direct", alone, seeds, Settings())
     if not FLAGS.quick and not seed:  # ten times slower than the others
         take("paper", alone, 10, Settings(rule="paper"))
-    against = rival.of(model, unit, constraint.low, constraint.high)
-    within = rival.within(against)
     run = rival.run_chains(against, seed, rival.CHAINS, rival.STEPS)
     found["ppgn"] = rival.at_most(rival.chain_pictures(against, run, rival.thinned), count)
-    found["ppgn_matched"] = rival.chain_pictures(against, run, within)
+    found["ppgn_matched"] = rival.chain_pictures(against, run, rival.within(against))
     matched = min(len(found["ppgn_matched"].images), count)
     for row in ("ours", "likely"):
         found[f"{row}_matched"] = rival.at_most(found[row], matched)
     if not FLAGS.quick:
-        run = rival.run_chains(against, seed, rival.MANY, rival.SHORT)
-        found["ppgn_many"] = rival.at_most(rival.chain_pictures(against, run, within), count)
+        found["ppgn_many"] = rival.at_most(rival.many(against, seed), count)
     return {f"{name}_{row}": pictures for row, pictures in found.items()}, certified
 
 
@@ -179,17 +170,19 @@ def compare(name, repetitions):
     asked = common.chosen(PAPER, BUNDLED)
     names = list(asked)[:1] if FLAGS.quick else list(asked)
     count, seeds = (40, 20) if FLAGS.quick else (FLAGS.num_samples, 100)
+    chains = 20 if FLAGS.quick else rival.MANY
     folder, natural = common.folder(name), common.natural_distance(model)
     pictures_in = real.load(model, FLAGS.data)
     second = judge.load() if model.name == "mini" and not model.untrained else None
     numbers, strips, texts = {}, [], {}
     for one in names:
-        alone, likely = constraints_of(asked[one])
+        against = rival.of(model, asked[one])
+        likely = rival.likely(asked[one], rival.many(against, 0, chains))
+        unit, alone = against.unit, likely[:1]
         ends = np.asarray([units.parse_constraint(model, text)[1][1:] for text in likely]).T
+        near = pictures_in and real.inside(pictures_in, unit, *ends[:, 0])
         for seed in range(repetitions):
-            found, certified = samples_of(model, one, asked[one], seed, count, seeds)
-            unit = units.parse_constraint(model, asked[one])[0].index[0]
-            near = pictures_in and real.inside(pictures_in, unit, *ends[:, 0])
+            found, certified = samples_of(model, one, likely, against, seed, count, seeds)
             for kind, wanted, settings in (("ours", alone, FARTHER), ("likely", likely, REFINE)):
                 row = common.Row(f"{one}_{kind}", wanted, settings=settings)
                 common.save(folder / row.name / f"seed{seed}", model, row, certified[kind], seed)
@@ -198,9 +191,9 @@ def compare(name, repetitions):
                 texts[key] = asked[one]
                 numbers[key] = {number: [each[number]] for number in NUMBERS}
             for key, p in found.items():
-                texts[key] = " and ".join(likely if "_likely" in key else alone)
-                intervals = ends[:, : p.activations.shape[1]]
-                each = measure(p, *intervals, natural, near, unit, second)
+                constraints = likely if "_likely" in key else alone
+                texts[key] = " and ".join(constraints)
+                each = measure(p, *ends[:, : len(constraints)], natural, near, unit, second)
                 kept = numbers.setdefault(key, {number: [] for number in NUMBERS})
                 for number in NUMBERS:
                     kept[number].append(each[number])

@@ -86,6 +86,28 @@ def test_the_ratio_with_ppgn_decides():
     assert verdicts(rows) == [claims.DISAGREE]
 
 
+def test_units_are_counted_and_those_that_fail_named():
+    """What PPGN has is asked; or, in the last lines, what real pictures have where that is less."""
+    good = {"inside": 1, "ratio": 1.4, "ratio_real": 1.2, "nearest": 12, "nearest_ppgn": 11}
+    good |= {"vendi": 5, "vendi_ppgn": 4, "kernel": 0.1, "kernel_ppgn": 0.1}
+    good |= {"agreement1": 0.9, "agreement1_ppgn": 0.9, "agreement1_real": 0.8}
+    units = {"a": good, "b": good | {"ratio": 1.25}, "c": good | {"agreement1": 0.85}}
+    units["d"] = good | {"kernel": float("nan")}
+    found = claims.every_unit(
+        {
+            unit: {n: Interval(x, np.nan, np.nan) for n, x in row.items()}
+            for unit, row in units.items()
+        }
+    )
+    counts = [re.search(r": (\d) of 4 units(.*)", f.says).groups() for f in found[1:]]
+    assert [count for count, _ in counts] == ["3", "4", "4", "3", "3", "1", "4", "4", "3"]
+    assert counts[0][1] == " (not in b)" and counts[5][1] == ""  # most of them: none are named
+    verdicts = [finding.verdict for finding in found]
+    assert verdicts[0] == claims.AGREE == verdicts[2] and verdicts[1] == claims.DISAGREE
+    worse = units["b"] | {"ratio": 1.1, "agreement1": 0.7}
+    assert list(claims.beats_ppgn(worse, natural=True).values()) == [False, True, True, True, False]
+
+
 @pytest.mark.parametrize(
     ("distance", "seconds", "verdict"),
     [(9.1, 1, claims.AGREE), (8.0, 1, claims.DISAGREE), (9.5, 99, claims.DISAGREE)],
@@ -149,7 +171,7 @@ def test_what_was_not_run_here_stays_as_it_was(tmp_path):
     folder(tmp_path / "b" / "fig8", {"eq15": 7, "eq6": 7.5, "eq6_on": 2})
     paper.write(tmp_path / "b", path)
     second = path.read_text()
-    assert "11 others were measured before" in second and "measured before" not in first
+    assert "12 others were measured before" in second and "measured before" not in first
     for title in ("C0", "Fig. 1", "Coverage"):
         parts = [text.split(f"\n## {title}")[1].split("\n## ")[0] for text in (first, second)]
         assert parts[0] == parts[1]
