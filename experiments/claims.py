@@ -248,7 +248,7 @@ def newest(table):
 class Claim(NamedTuple):
     """key: of its folder.  module: the script.  title, says: what the paper claims, or what we ask.
     judge: table -> findings.  shown: numbers of the printed table.  needs_data: takes --data.
-    apart: run only where it is named, for its length.
+    apart: run only where it is named, for its length, and with one seed.
     """
 
     key: str

@@ -67,9 +67,8 @@ def done(claim, folder, seeds, quick):
         return False
     if numbers.stat().st_mtime < script.stat().st_mtime:
         return False
-    return (
-        read(numbers)[1] == (2 if quick else seeds) and noted(folder).get("quick", quick) == quick
-    )
+    seeds = 1 if claim.apart else 2 if quick else seeds
+    return read(numbers)[1] == seeds and noted(folder).get("quick", quick) == quick
 
 
 def read(path):
