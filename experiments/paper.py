@@ -120,7 +120,8 @@ def section(claim, folder, pictures, failed=False):
     took = f", {note['minutes']:.0f} min" if note else ""
     if note.get("quick"):
         lines += ["**A quick run: it shows that this runs, not what it finds.**", ""]
-    lines += [f"{seeds} seeds{took}. Means ± half of a 95 % interval.", ""]
+    plural = "s" * (seeds != 1)
+    lines += [f"{seeds} seed{plural}{took}. Means ± half of a 95 % interval.", ""]
     lines += [f"- **{finding.verdict}**: {finding.says}" for finding in claim.judge(table)]
     shown = [n for n in claim.shown if any(claims.cell(table, row, n) for row in table)]
     lines += ["", f"| | {' | '.join(n.replace('_', ' ') for n in shown)} |"]
