@@ -2,7 +2,7 @@
 
 Another architecture (3x3 convolutions with strides and residuals, no pooling but the mean at the
 end, no hidden inner products), other initial weights and another order of the data.  It judges what
-samples show; nothing is ever optimised against it.  Trained by experiments/train_second.py.
+samples show; nothing is ever optimised against it.  Trained by experiments/train_mini.py.
 """
 
 import functools
@@ -17,8 +17,7 @@ from inverse_set.models import layers, mini, weights
 from inverse_set.models.classifier import Affine
 
 PATH = pathlib.Path(__file__).parent / "weights" / "judge.safetensors"
-WIDTHS, BLOCKS = (64, 128, 256), 1  # at 32 pixels
-WIDTHS_64, BLOCKS_64 = (96, 192, 384), 2  # at 64, for five times the classes
+WIDTHS, BLOCKS = (64, 128, 256), 1
 BATCH = 250  # pictures at a time
 
 
@@ -32,18 +31,16 @@ class Judge(nn.Module):
     classes: int
     widths: tuple = WIDTHS
     blocks: int = BLOCKS
-    batch_norm: bool = False
-    dropout: float = 0.0
 
     @nn.compact
-    def __call__(self, x, train=False):
+    def __call__(self, x):
         """Pictures `[N, H, W, 3]` in mini's scale -> {"mean": `[N, F]`, "fc8": logits}."""
 
         def convolve(x, name, features, stride=1):
             shape = (3, 3, x.shape[-1], features)
-            affine = Affine(features, self.batch_norm, name=name)
+            affine = Affine(features, name=name)
             run = functools.partial(layers.conv2d, stride=stride, padding=1, groups=1)
-            return nn.relu(affine(x, shape, run, train))
+            return nn.relu(affine(x, shape, run))
 
         x = convolve(x, "stem", self.widths[0] // 2)
         for number, width in enumerate(self.widths):
@@ -51,9 +48,8 @@ class Judge(nn.Module):
             for block in range(self.blocks):
                 x = x + convolve(x, residual(number, block), width)
         mean = x.mean((1, 2))
-        kept = nn.Dropout(self.dropout, deterministic=not train)(mean)
         head = Affine(self.classes, name="fc8")
-        return {"mean": mean, "fc8": head(kept, (self.widths[-1], self.classes), jnp.matmul, train)}
+        return {"mean": mean, "fc8": head(mean, (self.widths[-1], self.classes), jnp.matmul)}
 
 
 def residual(stage, block):
@@ -71,7 +67,7 @@ def network_of(params):
 
 def load():
     """{layer: {kernel, bias}} of the judge; its classes are the bundled model's, in that order."""
-    file = weights.read(PATH, "restore the file, or train it with experiments/train_second.py")
+    file = weights.read(PATH, "restore the file, or train it with experiments/train_mini.py")
     return jax.device_put(weights.tree(file.tensors))
 
 

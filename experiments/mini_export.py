@@ -1,103 +1,124 @@
-"""Stage 3 of the bundled model: fold, halve, measure, and write what the package ships."""
+"""Stage "export": measures the trained networks as JAX runs them, and writes what ships."""
 
 import json
-import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
 
-from experiments import mini_classifier, mini_generator, training
-from inverse_set.models import mini, weights
+from experiments import fitting, judge
+from inverse_set.models import mini
 from inverse_set.models.classifier import Classifier
 from inverse_set.models.generator import Generator
 
 QUANTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99, 99.5, 99.9)
+LAYERS = ("conv5", "fc6", "fc7", "fc8")  # whose natural activations ship
 STARTS = 200  # codes of valid pictures that ship as natural starting points
-LIMIT = 22.0  # MiB that both files may have together
+LIMIT = 24.0  # MiB that the pair may have
+BATCH = 200
 
 
-def sizes(settings):
-    """A line: weights of both networks, and what they take in fp16."""
-    side, width = settings["resolution"], settings["width"]
-    plan = mini.classifier_plan(len(settings["classes"]), side, width)
-    counts = {
-        "classifier": _count(Classifier(plan), (side, side, 3)),
-        "generator": _count(Generator(mini.generator_plan(side, width)), (32 * width,)),
+def by_batches(function, images):
+    """function of every batch of uint8 pictures in [0, 1], its arrays put together."""
+    parts = [
+        jax.device_get(function(images[i : i + BATCH] / np.float32(255)))
+        for i in range(0, len(images), BATCH)
+    ]
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def flat(tree):
+    """{layer: {leaf: array}} -> {"layer/leaf": fp16 array}, as weight files have it."""
+    return {
+        f"{layer}/{leaf}": np.asarray(value, np.float16)
+        for layer, leaves in tree.items()
+        for leaf, value in leaves.items()
     }
-    parts = [f"{name} {n / 1e6:.2f} M weights, {n / 2**19:.2f} MiB" for name, n in counts.items()]
-    return f"{'; '.join(parts)} in fp16; together {sum(counts.values()) / 2**19:.2f} MiB"
 
 
-def _count(network, size):
-    shapes = weights.shapes(network, size).values()
-    return sum(math.prod(shape) for leaves in shapes for shape in leaves.values())
+def natural(outputs):
+    """{"natural/LAYER": percentiles of each unit, fp16}."""
+    return {
+        f"natural/{layer}": np.percentile(outputs[layer], QUANTILES, axis=0).astype(np.float16)
+        for layer in LAYERS
+    }
 
 
-def export(settings, valid_data, out):
-    """Writes the two safetensors files of the package to `out`; prints what was measured.
+def write(path, tensors, record):
+    safetensors.numpy.save_file(tensors, path, {"record": json.dumps(record)})
+    size = path.stat().st_size / 2**20
+    print(f"{path}  {size:.2f} MiB")
+    return size
+
+
+def pair(labels, wordnet, width, valid, out):
+    """Writes `mini_classifier.safetensors` and `mini_generator.safetensors` to `out`.
 
     Returns what to exit with: None, or a complaint about the files' size.
     """
-    resolution = settings["resolution"]
-    network, classifier = mini_generator.frozen_classifier(settings, out)
-    generator = Generator(mini.generator_plan(resolution, settings["width"]))
-    drawn = {"params": training.load_folded(out / "generator.safetensors", "generator")}
-    images, labels = valid_data
+    images, truth = valid
+    encoder, decoder = (
+        fitting.load_folded(out / f"{name}.safetensors") for name in ("classifier", "generator")
+    )
+    network = Classifier(mini.classifier_plan(len(labels), 64, width))
+    generator = Generator(mini.generator_plan(64, width))
 
     @jax.jit
-    def run(classifier, generated, x):
-        x = jnp.round(mini_classifier.resize(x, resolution) * 255) / 255
-        outputs = network.apply(classifier, mini.preprocess(x))
-        fakes = generator.apply(generated, outputs["relu6"])
-        again = network.apply(classifier, mini.preprocess(fakes))["fc8"]
-        kept = {name: outputs[name] for name in ("conv5", "fc6", "fc7", "fc8", "relu6")}
-        return kept, again, jnp.square(fakes - x).mean((1, 2, 3)), x
+    def run(x):
+        outputs = network.apply({"params": encoder}, mini.preprocess(x))
+        fakes = generator.apply({"params": decoder}, outputs["relu6"])
+        again = network.apply({"params": encoder}, mini.preprocess(fakes))["fc8"]
+        kept = {name: outputs[name] for name in (*LAYERS, "relu6")}
+        return kept, again, jnp.square(fakes - x).mean((1, 2, 3))
 
-    parts = [
-        jax.device_get(run(classifier, drawn, images[i : i + 200]))
-        for i in range(0, len(images), 200)
-    ]
-    outputs, again, errors, x = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
-    top1 = float((outputs["fc8"].argmax(-1) == labels).mean())
-    agreement = float((again.argmax(-1) == labels).mean())
-    own_agreement = float((again.argmax(-1) == outputs["fc8"].argmax(-1)).mean())
-    codes = outputs["relu6"]
-    natural = {
-        f"natural/{layer}": np.percentile(outputs[layer], QUANTILES, axis=0).astype(np.float16)
-        for layer in ("conv5", "fc6", "fc7", "fc8")
-    }
+    outputs, again, errors = by_batches(run, images)
+    own, codes = outputs["fc8"].argmax(-1), outputs["relu6"]
     record = {
-        "labels": settings["names"],
-        "wordnet": settings["wordnet"],
-        "resolution": resolution,
-        "width": settings["width"],
+        "labels": labels,
+        "wordnet": wordnet,
+        "resolution": 64,
+        "width": width,
         "quantiles": list(QUANTILES),
         "code_square": float(2 * codes.var(0).sum()),
-        "top1": top1,
-        "agreement": agreement,
-        "own_agreement": own_agreement,
-        "relative_error": float(errors.mean() / x.var()),
+        "top1": float((own == truth).mean()),
+        "agreement": float((again.argmax(-1) == truth).mean()),
+        "own_agreement": float((again.argmax(-1) == own).mean()),
+        "relative_error": float(errors.mean() / (images / 255.0).var()),
     }
     chosen = np.random.default_rng(0).choice(len(codes), min(STARTS, len(codes)), replace=False)
     tensors = {
-        **training.flat(classifier["params"]),
-        **natural,
+        **flat(encoder),
+        **natural(outputs),
         "codes/upper": np.percentile(codes, 99.9, axis=0).astype(np.float16),
         "codes/starts": codes[chosen].astype(np.float16),
     }
-    metadata = {"record": json.dumps(record)}
-    total = 0.0
-    for name, content in (
-        ("classifier", tensors),
-        ("generator", training.flat(drawn["params"])),
-    ):
-        path = out / f"mini_{name}.safetensors"
-        safetensors.numpy.save_file(content, path, metadata)
-        total += (size := path.stat().st_size / 2**20)
-        print(f"{path}  {size:.2f} MiB")
-    print(f"top-1 {top1:.4f}  agreement of G(E(x)) with the label {agreement:.4f}")
-    print(f"with the classifier's own label for x {own_agreement:.4f}")
-    print(f"pixel error over variance {record['relative_error']:.4f}")
-    return None if total <= LIMIT else f"{total:.2f} MiB together, more than {LIMIT}"
+    size = write(out / "mini_classifier.safetensors", tensors, record)
+    size += write(out / "mini_generator.safetensors", flat(decoder), record)
+    for name in ("top1", "agreement", "own_agreement", "relative_error"):
+        print(f"{name}  {record[name]:.4f}")
+    return None if size <= LIMIT else f"{size:.2f} MiB together, more than {LIMIT}"
+
+
+def second(name, labels, width, valid, out):
+    """Writes `mini_NAME.safetensors` to `out`, of the judge or of the scenes."""
+    params = fitting.load_folded(out / f"{name}.safetensors")
+    images, truth = valid
+    record = {"labels": labels, "resolution": 64}
+    if name == "judge":
+        _, logits = judge.look(params, images)
+        measured = {}
+    else:
+        network = Classifier(mini.classifier_plan(len(labels), 64, width))
+
+        @jax.jit
+        def run(x):
+            outputs = network.apply({"params": params}, mini.preprocess(x))
+            return {layer: outputs[layer] for layer in LAYERS}
+
+        outputs = by_batches(run, images)
+        measured, logits = natural(outputs), outputs["fc8"]
+        record |= {"width": width, "quantiles": list(QUANTILES)}
+    record["top1"] = float((logits.argmax(-1) == truth).mean())
+    write(out / f"mini_{name}.safetensors", flat(params) | measured, record)
+    print(f"top1  {record['top1']:.4f}")

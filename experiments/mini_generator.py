@@ -1,236 +1,244 @@
-"""Stage 2 of the bundled model: a generator G that inverts the classifier's fc6, E.
+"""Trains the bundled model's generator G, which inverts the classifier's fc6, E.
 
-Three losses, as DeePSiM and PPGN have them: pixels, features of the frozen classifier, and a
-discriminator that sees picture and code.  A quarter of each batch are mixtures of two codes, an
-eighth codes whose active units are weakened or strengthened at random; no picture exists for
-either: they are held to E(G(h)) = h and to the discriminator alone, so that codes reached by
-optimisation still give natural pictures.
+Pixels, features of the frozen classifier at several depths, and an adversary that sees picture and
+code.  Part of each batch are codes of which no picture exists, mixtures of two natural ones and
+ones moved towards a class by its gradient, as the sampler moves them: they are held to
+E(G(h)) = h and to the adversary's verdict on the picture alone.
 
-The adversarial gradient is scaled, at the picture, to a fixed share of the reconstruction's: no
-weight to tune, and neither side can drown the other.
+The adversary compares a real picture with a drawn one (a relativistic loss), the two of the same
+code where there are two, and the slopes of its verdict on either are penalised.  Its part of the
+gradient is scaled, at the picture, to a share of the rest's: neither can drown the other.
 """
 
-from typing import Any, NamedTuple
-
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
+import torch
+import torch.nn.functional as F
 from PIL import Image
 
-from experiments import mini_classifier, training
-from experiments.mini_critic import Discriminator
+from experiments import fitting, nets
 from inverse_set.models import mini
-from inverse_set.models.classifier import Classifier
-from inverse_set.models.generator import Generator
 
 # Layer -> weight of its relative error.  fc8, which relu6 decides, is there for what the class
 # hangs on, a part of relu6's variance that its own error hardly sees.
-FEATURES = {"pool2": 0.25, "relu4": 0.5, "relu6": 0.5, "fc8": 0.25}
-CODED = ("relu6", "fc8")  # those that a code without a picture has a target for
+FEATURES = {"pool1": 0.25, "pool2": 0.5, "relu4": 0.5, "relu6": 0.5, "fc8": 0.25}
+SEEN = ("pool2", "relu4")  # by the adversary
 PIXELS = 2.0
-ADVERSARIAL_SHARE = 0.6  # of the reconstruction's gradient norm
-PENALISED = 16  # one real picture in as many bears the gradient penalty (R1) of a step
-PENALTY = 1e-6  # of R1 in units of [0, 1], times the pixels of a picture
-SPREAD = 0.3  # of the logarithm of what a perturbed code is multiplied by, each unit and all alike
-SAMPLE = 4096  # pictures that variances are measured on
+ADVERSARIAL = 0.6  # of the rest's gradient norm
+BEGINS, FULL = 0.05, 0.15  # share of the steps before the adversary counts, and counts in full
+EVERY = 16  # steps between two looks at that share, and between two penalties of slopes
+PENALTY, PENALISED = 0.05, 8  # weight of squared slopes, and pictures that bear them
+MUON, ADAM, CRITIC = 0.02, 1e-3, 3e-4  # peak rates
+MIXED, MOVED = 0.2, 0.2  # shares of a batch
+WARM = 0.03
+SAMPLE = 4096  # pictures that scales are measured on
 
 
-class TrainState(NamedTuple):
-    """Generator variables and their average, discriminator parameters, optimiser states, step."""
-
-    variables: Any
-    average: Any
-    critic: Any
-    opt_state: Any
-    critic_opt_state: Any
-    step: Any
+def frozen(path, net):
+    """`net` with the weights of a file of `fitting.save_folded`, whatever it was trained with."""
+    net = nets.loaded(net, fitting.load_folded(path)).eval().requires_grad_(False)
+    return net.to(fitting.DEVICE, memory_format=torch.channels_last)
 
 
-class Scales(NamedTuple):
-    """Of natural pictures: variance of pixels and of {layer: features}; root mean square code."""
-
-    pixels: Any
-    features: dict
-    code: Any
+def natural(images):
+    """uint8 `[N, 64, 64, 3]` -> `[N, 3, 64, 64]` in [0, 1] on the device."""
+    return images.to(fitting.DEVICE).permute(0, 3, 1, 2).float() / 255
 
 
-def frozen_classifier(settings, out):
-    """The trained classifier without normalisation, in fp16's values: (network, variables)."""
-    plan = mini.classifier_plan(len(settings["classes"]), settings["resolution"], settings["width"])
-    params = training.load_folded(out / "classifier.safetensors", "classifier")
-    return Classifier(plan), {"params": params}
+def look(classifier, x):
+    """Activations, float32, of pictures in [0, 1]."""
+    with fitting.half_precision():
+        return {k: v.float() for k, v in classifier.activations(4 * x - 2).items()}
 
 
-def natural_scales(network, classifier, images, resolution, batch=256):
-    """`Scales` over pictures spread over all of `images`, means of what batches have."""
+@torch.no_grad()
+def scales(classifier, images):
+    """({layer or "pixels": variance}, {layer: root mean square}, upper bound of codes)."""
     chosen = np.linspace(0, len(images) - 1, min(SAMPLE, len(images))).astype(int)
-
-    @jax.jit
-    def measure(classifier, x):
-        x = mini_classifier.resize(x, resolution)
-        outputs = network.apply(classifier, mini.preprocess(x))
-        variances = {name: outputs[name].var() for name in FEATURES}
-        return Scales(x.var(), variances, jnp.square(outputs["relu6"]).mean())
-
-    parts = [
-        jax.device_get(measure(classifier, images[chosen[i : i + batch]]))
-        for i in range(0, len(chosen), batch)
-    ]
-    scales = jax.tree.map(lambda *values: np.float32(np.mean(values)), *parts)
-    return scales._replace(code=np.sqrt(scales.code))
+    variances, squares, codes = {}, {}, []
+    starts = range(0, len(chosen), 256)
+    for start in starts:
+        x = natural(images[chosen[start : start + 256]])
+        found = look(classifier, x)
+        codes.append(found["relu6"])
+        for name, value in {"pixels": x, **found}.items():
+            variances[name] = variances.get(name, 0) + value.var().item() / len(starts)
+            squares[name] = squares.get(name, 0) + value.square().mean().item() / len(starts)
+    codes = torch.cat(codes)
+    upper = codes.sort(0).values[int(0.999 * (len(codes) - 1))]
+    return variances, {name: value**0.5 for name, value in squares.items()}, upper
 
 
-def without_pictures(key, codes, mixed, perturbed):
-    """Codes `[mixed + perturbed, D]` for which no picture exists, made of natural ones `[N, D]`."""
-    weight_key, unit_key, all_key = jax.random.split(key, 3)
-    weight = jax.random.uniform(weight_key, (mixed, 1))
+def head(classifier, codes):
+    """Logits of codes."""
+    hidden = F.dropout(classifier.layers["fc7"](codes), 0.0)
+    return classifier.layers["fc8"](hidden)
+
+
+def moved(classifier, codes, upper, draw):
+    """Codes a part of the way towards a class drawn for each, along its logit's gradient."""
+    classes = torch.randint(0, classifier.layers["fc8"].out_features, (len(codes),), generator=draw)
+    length = torch.rand(len(codes), 1, generator=draw).to(codes)
+    with torch.enable_grad():
+        at = codes.clone().requires_grad_()
+        wanted = head(classifier, at)[range(len(codes)), classes].sum()
+        (slope,) = torch.autograd.grad(wanted, at)
+    slope = slope / slope.norm(dim=1, keepdim=True).clamp_min(1e-9)
+    apart = (codes - codes.roll(1, 0)).norm(dim=1).mean()
+    return torch.minimum((codes + length * apart * slope).clamp_min(0), upper)
+
+
+def without_pictures(classifier, codes, mixed, pushed, upper, draw):
+    """Codes `[mixed + pushed, D]` made of natural ones `[N, D]`."""
+    weight = torch.rand(mixed, 1, generator=draw).to(codes)
     mixtures = weight * codes[:mixed] + (1 - weight) * codes[mixed : 2 * mixed]
-    noise = jax.random.normal(unit_key, (perturbed, codes.shape[1]))
-    noise += jax.random.normal(all_key, (perturbed, 1))
-    return jnp.concatenate([mixtures, codes[-perturbed:] * jnp.exp(SPREAD * noise)])
+    return torch.cat([mixtures, moved(classifier, codes[len(codes) - pushed :], upper, draw)])
 
 
-def relative_error(value, target, variance):
-    return jnp.mean((value - target) ** 2) / variance
+def fit(classes, width, passes, batch, seed, train, valid, out, every):
+    """Stage "generator"; writes `out/generator.safetensors`, returns its seconds.
 
+    passes: [over the training pictures and their mirror images].  Other arguments as
+    `mini_classifier.fit` has them.
+    """
+    images = torch.as_tensor(train[0])
+    plain = nets.Classifier(mini.classifier_plan(classes, 64, width), 64)
+    classifier = frozen(out / "classifier.safetensors", plain)
+    variance, size, upper = scales(classifier, images)
+    torch.manual_seed(seed + 1)
+    net, average = fitting.network(nets.Generator(mini.generator_plan(64, width), 32 * width))
+    features = [classifier.layers[name].product.out_channels for name in ("conv2", "conv4")]
+    critic, _ = fitting.network(nets.Critic(features, 32 * width))
+    muon, adam = fitting.optimisers(net)
+    rival = torch.optim.Adam(critic.parameters(), lr=0.0, betas=(0.0, 0.99))
+    total = round(passes[0] * (len(images) // batch))
+    mixed, pushed = round(MIXED * batch), round(MOVED * batch)
+    paired = batch - mixed - pushed  # the first of a batch, which have pictures
+    share = torch.zeros(())  # what the adversary's loss is multiplied by
 
-def train(settings, schedule, train_data, valid_data, out):
-    """Stage "generator"."""
-    resolution, batch = settings["resolution"], schedule["batch"]
-    network, classifier = frozen_classifier(settings, out)
-    generator = Generator(mini.generator_plan(resolution, settings["width"]), batch_norm=True)
-    discriminator = Discriminator(settings["width"])
-    scales = natural_scales(network, classifier, train_data[0], resolution)
-    optimiser = optax.adam(1.0, b1=0.5, b2=0.99)
-    root = jax.random.key(settings["seed"] + 1)
-    mixed, perturbed = batch // 4, batch // 8
-    paired = batch - mixed - perturbed  # the first of a batch, which have pictures
+    def score(x, found, codes):
+        seen = [found[name][: len(x)] / size[name] for name in SEEN]
+        with fitting.half_precision():
+            verdicts = critic(4 * x - 2, seen, codes / size["relu6"])
+        return [verdict.float() for verdict in verdicts]
 
-    def initial():
-        codes = jnp.zeros((2, 32 * settings["width"]))
-        variables = generator.init(root, codes)
-        critic = discriminator.init(root, jnp.zeros((2, resolution, resolution, 3)), codes)
-        states = optimiser.init(variables["params"]), optimiser.init(critic)
-        return TrainState(variables, variables, critic, *states, jnp.int32(0))
+    def margins(real, drawn):
+        """How much more real the real ones are: with codes where both have one picture."""
+        known = real[0] + real[1] - (drawn[0] + drawn[1])[:paired]
+        others = torch.arange(paired, batch) % paired
+        return torch.cat([known, real[0][others] - drawn[0][paired:]])
 
-    def judge(critic, images, codes):
-        return discriminator.apply(critic, mini.preprocess(images), codes / scales.code)
-
-    def real(step, key, images, classifier):
-        """Pictures `[paired, ...]`, mirrored half the time, codes `[batch, D]`, and targets."""
-        flip_key, code_key = jax.random.split(key)
-        chosen = training.draw(root, step, len(images), batch)
-        x = mini_classifier.resize(images[chosen], resolution)
-        flip = jax.random.bernoulli(flip_key, 0.5, (batch, 1, 1, 1))
-        x = jnp.where(flip, x[:, :, ::-1], x)
-        outputs = network.apply(classifier, mini.preprocess(x))
-        targets = {name: outputs[name][:paired] for name in FEATURES}
-        others = without_pictures(code_key, outputs["relu6"], mixed, perturbed)
-        head = network.plan[-2:]
-        assert [layer.name for layer in head] == ["fc7", "fc8"]
-        params = classifier["params"]
-        hidden = jax.nn.relu(others @ params["fc7"]["kernel"] + params["fc7"]["bias"])
-        logits = hidden @ params["fc8"]["kernel"] + params["fc8"]["bias"]
-        codes = jnp.concatenate([targets["relu6"], others])
-        targets |= {"relu6": codes, "fc8": jnp.concatenate([targets["fc8"], logits])}
-        return x[:paired], codes, targets
-
-    def reconstruction(classifier, fakes, targets, images):
-        """Weighted relative errors; the last fakes have a code but no picture."""
-        outputs = network.apply(classifier, mini.preprocess(fakes))
-        errors = {"pixels": relative_error(fakes[:paired], images, scales.pixels)}
+    def rebuilt(drawn, found, targets, x):
+        errors = {"pixels": (drawn[:paired] - x).square().mean() / variance["pixels"]}
         for name in FEATURES:
-            values = outputs[name] if name in CODED else outputs[name][:paired]
-            errors[name] = relative_error(values, targets[name], scales.features[name])
-        total = PIXELS * errors["pixels"]
-        return total + sum(FEATURES[name] * errors[name] for name in FEATURES), errors
+            target = targets[name]
+            errors[name] = (found[name][: len(target)] - target).square().mean() / variance[name]
+        return PIXELS * errors["pixels"] + sum(FEATURES[k] * errors[k] for k in FEATURES), errors
 
-    def criticism(critic, images, fakes, codes):
-        """Hinge loss, and R1 on a few of the pictures of every step: no branch, the same mean."""
-        hinge = jax.nn.relu(1 - judge(critic, images, codes[:paired])).mean()
-        hinge += jax.nn.relu(1 + judge(critic, fakes, codes)).mean()
-        few = max(1, paired // PENALISED)
-        slope = jax.grad(lambda x: judge(critic, x, codes[:few]).sum())(images[:few])
-        penalty = PENALTY / 2 * resolution**2 * jnp.square(slope).sum((1, 2, 3)).mean()
-        return hinge + penalty, {"critic": hinge, "penalty": penalty}
+    def slopes(x, found, codes):
+        x = x.detach().requires_grad_()
+        verdicts = critic(4 * x - 2, [found[n][: len(x)] / size[n] for n in SEEN], codes)
+        (slope,) = torch.autograd.grad(sum(v.sum() for v in verdicts), x, create_graph=True)
+        return slope.square().sum((1, 2, 3)).mean() / 16
 
-    def update(state, total, data):
-        data_images, classifier = data
-        key = jax.random.fold_in(root, state.step)
-        images, codes, targets = real(state.step, key, data_images, classifier)
+    def update(step, chosen, draw):
+        scale = fitting.ramp(step, total, WARM)
+        fitting.set_rate(muon, MUON * scale)
+        fitting.set_rate(adam, ADAM * scale)
+        fitting.set_rate(rival, CRITIC * max(scale, 0.1))
+        x = natural(images[chosen])
+        mirrored = (torch.rand(batch, 1, 1, 1, generator=draw) < 0.5).to(x.device)
+        x = torch.where(mirrored, x.flip(3), x).contiguous(memory_format=torch.channels_last)
+        with torch.no_grad():
+            real = look(classifier, x)
+            made = without_pictures(classifier, real["relu6"], mixed, pushed, upper, draw)
+            codes = torch.cat([real["relu6"][:paired], made])
+            targets = {name: real[name][:paired] for name in FEATURES}
+            logits = torch.cat([real["fc8"][:paired], head(classifier, made)])
+            targets |= {"relu6": codes, "fc8": logits}
+        x = x[:paired]
 
-        def generate(params):
-            return generator.apply(
-                {**state.variables, "params": params}, codes, train=True, mutable=["batch_stats"]
-            )
+        net.train()
+        with fitting.half_precision():
+            drawn = net(codes)
+        found = look(classifier, drawn)
+        loss, errors = rebuilt(drawn, found, targets, x)
+        counts = min(max((step / total - BEGINS) / (FULL - BEGINS), 0.0), 1.0)
+        if counts:
+            critic.requires_grad_(False)
+            with torch.no_grad():
+                honest = score(x, real, codes[:paired])
+            deceit = F.softplus(margins(honest, score(drawn, found, codes))).mean()
+            if step % EVERY == 0 or not share:
+                norms = [
+                    torch.autograd.grad(part, drawn, retain_graph=True)[0].norm()
+                    for part in (loss, deceit)
+                ]
+                now = ADVERSARIAL * norms[0] / norms[1].clamp_min(1e-12)
+                share.copy_(0.8 * share + 0.2 * now if share else now)
+            loss = loss + counts * share * deceit
+            critic.requires_grad_(True)
+        net.zero_grad()
+        loss.backward()
+        muon.step()
+        adam.step()
+        nets.positive(net)
+        fitting.follow(average, net, step)
 
-        params = state.variables["params"]
-        fakes, pullback, changed = jax.vjp(generate, params, has_aux=True)
-        rebuild, errors = jax.grad(
-            lambda x: reconstruction(classifier, x, targets, images), has_aux=True
-        )(fakes)
-        deceive = jax.grad(lambda x: -judge(state.critic, x, codes).mean())(fakes)
-        warm = jnp.clip(state.step / (0.1 * total) - 0.5, 0.0, 1.0)
-        norm = jnp.maximum(optax.tree.norm(deceive), 1e-12)
-        share = ADVERSARIAL_SHARE * warm * optax.tree.norm(rebuild) / norm
-        (gradient,) = pullback(rebuild + share * deceive)
-        slope, scores = jax.grad(criticism, has_aux=True)(state.critic, images, fakes, codes)
-        speed = training.rate(state.step, total, schedule["learning_rate"], 0.05)
-        change, opt_state = optimiser.update(gradient, state.opt_state)
-        params = jax.tree.map(lambda p, c: p + speed * c, params, change)
-        change, critic_opt_state = optimiser.update(slope, state.critic_opt_state)
-        critic = jax.tree.map(lambda p, c: p + 0.5 * speed * c, state.critic, change)
-        variables = {"params": params, **changed}
-        average = training.averaged(state.average, variables, state.step, total)
-        states = opt_state, critic_opt_state, state.step + 1
-        return TrainState(variables, average, critic, *states), errors | scores
+        drawn, found = drawn.detach(), {name: found[name].detach() for name in SEEN}
+        honest, forged = score(x, real, codes[:paired]), score(drawn, found, codes)
+        wrong = (honest[1] * 0).sum() + score(x, real, codes[:paired].roll(1, 0))[1]
+        verdict = F.softplus(-margins(honest, forged)).mean()
+        verdict = verdict + 0.5 * F.softplus(-(honest[1] - wrong)).mean()
+        if step % EVERY == 0:
+            few = codes[:PENALISED] / size["relu6"]
+            both = slopes(x[:PENALISED], real, few) + slopes(drawn[:PENALISED], found, few)
+            verdict = verdict + EVERY * PENALTY / 2 * both
+        rival.zero_grad()
+        verdict.backward()
+        rival.step()
+        return {k: v.detach() for k, v in (errors | {"critic": verdict}).items()}
 
-    def report(state, step, log):
-        training.save_folded(out / "generator.safetensors", state.average)
-        look(network, classifier, generator, state.average, valid_data, resolution, out, log, step)
+    def report(step):
+        fitting.save_folded(out / "generator.safetensors", average)
+        return rebuild(classifier, average, valid, out / f"reconstructions_{step:06d}.png")
 
-    data = jax.device_put((train_data[0], classifier))
-    training.run("generator", schedule, out, initial, update, data, report)
+    parts = {"net": net, "average": average, "critic": critic, "share": fitting.Kept(share)}
+    parts |= {"muon": muon, "adam": adam, "rival": rival}
+    return fitting.run(
+        "generator", out, parts, total, len(images), batch, seed, update, report, every
+    )
 
 
-def look(network, classifier, generator, average, valid_data, resolution, out, log, step):
-    """Reconstructions of valid pictures: errors, agreement of the classifier, and a picture."""
-    images, labels = valid_data
-
-    @jax.jit
-    def rebuild(classifier, average, x):
-        x = mini_classifier.resize(x, resolution)
-        seen = network.apply(classifier, mini.preprocess(x))
-        fakes = generator.apply(average, seen["relu6"])
-        again = network.apply(classifier, mini.preprocess(fakes))
-        tops = seen["fc8"].argmax(-1), again["fc8"].argmax(-1)
-        return *tops, jnp.square(fakes - x).mean((1, 2, 3)), jnp.stack([x, fakes], 1)
-
-    own, again, errors, total, shown = [], [], [], [], []
+@torch.no_grad()
+def rebuild(classifier, average, valid, path):
+    """Reconstructions of valid pictures: pixel error, the classifier's agreement, and a sheet."""
+    images, labels = (torch.as_tensor(a) for a in valid)
+    average.eval()
+    own, again, error, shown = [], [], 0.0, []
     wanted = np.linspace(0, len(labels) - 1, 48).astype(int)
     for start in range(0, len(labels), 250):
-        found = jax.device_get(rebuild(classifier, average, images[start : start + 250]))
-        own.append(found[0])
-        again.append(found[1])
-        errors.append(found[2])
-        total.append(np.square(found[3][:, 0] - found[3][:, 0].mean()).mean())
+        x = natural(images[start : start + 250])
+        seen = look(classifier, x)
+        with fitting.half_precision():
+            drawn = average(seen["relu6"])
+        own.append(seen["fc8"].argmax(1).cpu())
+        again.append(look(classifier, drawn)["fc8"].argmax(1).cpu())
+        error += (drawn - x).square().mean((1, 2, 3)).sum().item() / x.var().item()
         here = wanted[(wanted >= start) & (wanted < start + 250)] - start
-        shown.append(np.round(found[3][here] * 255).astype(np.uint8))
-    own, again, errors = map(np.concatenate, (own, again, errors))
-    log(
-        step,
-        valid_pixels=errors.mean() / np.mean(total),
-        valid_agreement=(again == labels).mean(),
-        valid_own_agreement=(again == own).mean(),
-    )
-    sheet(np.concatenate(shown), out / f"reconstructions_{step:06d}.png")
+        pair = torch.stack([x[here], drawn[here]], 1).permute(0, 1, 3, 4, 2)
+        shown.append((pair * 255).round().byte().cpu().numpy())
+    own, again = torch.cat(own), torch.cat(again)
+    sheet(np.concatenate(shown), path)
+    return {
+        "valid_pixels": error / len(labels),
+        "valid_agreement": (again == labels).float().mean(),
+        "valid_own_agreement": (again == own).float().mean(),
+    }
 
 
 def sheet(pairs, path):
-    """A picture of 48 pairs uint8 `[48, 2, H, W, 3]`, each the natural one over the other."""
+    """A picture of pairs uint8 `[48, 2, H, W, 3]`, each the natural one over the drawn."""
     side = pairs.shape[2]
-    pairs = pairs.reshape(6, 8, 2, side, side, 3).transpose(0, 2, 3, 1, 4, 5)
-    picture = Image.fromarray(pairs.reshape(12 * side, 8 * side, 3))
-    size = (picture.width * 96 // side, picture.height * 96 // side)
-    picture.resize(size, Image.Resampling.BICUBIC).save(path)
+    pairs = pairs[: len(pairs) // 8 * 8]
+    pairs = pairs.reshape(-1, 8, 2, side, side, 3).transpose(0, 2, 3, 1, 4, 5)
+    Image.fromarray(pairs.reshape(-1, 8 * side, 3)).save(path)

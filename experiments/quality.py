@@ -28,7 +28,7 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from experiments import common, judge, mini_classifier, panels, real, tiny_imagenet
+from experiments import common, judge, panels, real, tiny_imagenet
 from inverse_set import metrics
 from inverse_set.models import bind
 from inverse_set.settings import Settings
@@ -143,7 +143,7 @@ def main(_):
     if FLAGS.quick:
         images, labels = images[::5], labels[::5]
     numbers = {}
-    images = eight_bits(mini_classifier.resize(images, model.resolution))
+    images = tiny_imagenet.resized(images, model.resolution)
     against = reconstructions(model, images, labels, numbers)
     for walk in ("direct", "refine"):
         strips = sampled(model, against, numbers, walk)

@@ -8,10 +8,9 @@ import functools
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from experiments import judge, mini_classifier, tiny_imagenet
+from experiments import judge, tiny_imagenet
 from inverse_set.models import pixels
 from inverse_set.models.classifier import Classifier
 from inverse_set.models.zoo import ENCODER
@@ -51,8 +50,7 @@ def load(model, folder, batch=250):
     read = reader(network.plan, network.pixels)
     parts = []
     for start in range(0, len(images), batch):
-        small = mini_classifier.resize(images[start : start + batch], model.resolution)
-        small = np.asarray(jnp.round(small * 255)).astype(np.uint8)
+        small = tiny_imagenet.resized(images[start : start + batch], model.resolution)
         features, logits = read(network.weights, small / np.float32(255))
         parts.append((np.asarray(features), judge.look(params, small)[0], np.asarray(logits)))
     return Real(*(np.concatenate(column) for column in zip(*parts, strict=True)))

@@ -2,6 +2,7 @@
 
 import io
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import tiny_imagenet
+from experiments import judge, scenes, tiny_imagenet
 from inverse_set.models import zoo
 
 
@@ -39,9 +40,10 @@ def pictures(tmp_path_factory):
     return folder
 
 
-def command(folder, out, stage, steps=20):
-    flags = [f"--stage={stage}", f"--data={folder}", f"--out={out}", f"--steps={steps}"]
-    flags += ["--classes=3", "--width=4", "--batch=16", "--log_every=5", "--checkpoint_every=10"]
+def command(folder, out, stage):
+    passes = {"generator": "4"}.get(stage, "2,2,2")
+    flags = [f"--stage={stage}", f"--data={folder}", f"--out={out}", f"--passes={passes}"]
+    flags += ["--classes=3", "--width=4", "--batch=16", "--checkpoint_every=5", "--threads=1"]
     return [sys.executable, "-u", "-m", "experiments.train_mini", *flags]
 
 
@@ -54,41 +56,80 @@ def train(folder, out, stage):
 @pytest.fixture(scope="module")
 def trained(pictures, tmp_path_factory):
     out = tmp_path_factory.mktemp("trained")
-    said = [train(pictures, out, stage) for stage in ("classifier", "generator", "export")]
-    return out, said
+    stages = ("classifier", "generator", "export", "judge", "scenes")
+    return out, {stage: train(pictures, out, stage) for stage in stages}
 
 
-def test_all_three_stages_end_in_a_model_that_loads(trained, monkeypatch):
+def test_the_stages_end_in_a_model_that_loads(trained, monkeypatch):
     out, said = trained
-    assert "loss" in said[0] and "valid_agreement" in said[1] and "top-1" in said[2]
+    assert "loss" in said["classifier"] and "critic" in said["generator"]
+    assert "valid_agreement" in said["generator"] and "own_agreement" in said["export"]
     monkeypatch.setattr(zoo, "FOLDER", out)
     zoo.load.cache_clear()
-    model = zoo.load("mini")
+    model, scenic = zoo.load("mini"), zoo.load("mini", "scenes")
     zoo.load.cache_clear()
-    assert model.encoder.labels == ("red", "green, emerald", "blue")
+    assert model.encoder.labels == ("red", "green, emerald", "blue") and model.resolution == 64
     assert (np.diff(model.encoder.natural["fc8"], axis=0) >= 0).all()
     assert model.starts.shape[1] == model.codes.upper.shape[0]
+    assert scenic.subject.labels == tuple(scenes.SCENES)
+    assert set(scenic.subject.natural) == {"conv5", "fc6", "fc7", "fc8"}
 
 
-def test_an_interrupted_training_repeats_itself(pictures, trained, tmp_path):
-    """Killed after its first checkpoint and started again, it ends with the same bytes."""
+def test_it_measures_what_the_training_saw(trained):
+    """PyTorch's last word on the classifier, and JAX's on its file of fp16."""
+    _, said = trained
+    top1 = [line.split()[-1] for line in said["export"].splitlines() if line.startswith("top1")]
+    seen = said["classifier"].split("top-1 ")[1].split()[0]
+    assert abs(float(top1[0]) - float(seen)) <= 1 / 24 + 1e-3  # one of 24 pictures
+
+
+def test_the_judge_judges(trained, monkeypatch):
     out, _ = trained
+    monkeypatch.setattr(judge, "PATH", out / "mini_judge.safetensors")
+    features, logits = judge.look(judge.load(), np.zeros((2, 64, 64, 3), np.uint8))
+    assert features.shape == (2, 256) and logits.shape == (2, 3)
+    assert np.isfinite(logits).all()
+
+
+def test_a_stage_without_the_one_before_it_says_so(pictures, tmp_path):
+    done = subprocess.run(
+        command(pictures, tmp_path, "generator"), capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 1
+    assert "classifier.safetensors is missing\nrun --stage=classifier first" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("stage", ["classifier", "generator"])
+def test_an_interrupted_training_repeats_itself(pictures, trained, tmp_path, stage):
+    """Killed after its first checkpoint and started again, it ends with the same weights."""
+    out, said = trained
+    if stage == "generator":
+        shutil.copy(out / "classifier.safetensors", tmp_path)
     process = subprocess.Popen(
-        command(pictures, tmp_path, "classifier"),
+        command(pictures, tmp_path, stage),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
     )
     for line in process.stdout:
-        if "valid" in line:
+        if line.startswith("step"):
             process.kill()
             break
     process.stdout.close()
     process.wait()
-    said = train(pictures, tmp_path, "classifier")
-    assert "step     20" in said and "step      5" not in said
-    whole = (out / "classifier.msgpack").read_bytes()
-    assert (tmp_path / "classifier.msgpack").read_bytes() == whole
+    assert not (tmp_path / f"{stage}.safetensors").exists()
+    again = train(pictures, tmp_path, stage)
+    first = "step      5 "
+    assert first in said[stage] and first not in again
+    whole = (out / f"{stage}.safetensors").read_bytes()
+    assert (tmp_path / f"{stage}.safetensors").read_bytes() == whole
+
+
+def test_every_label_is_in_one_scene_at_most():
+    labels = [label for labels in scenes.SCENES.values() for label in labels]
+    assert len(set(labels)) == len(labels)
+    assert set(labels) <= set(range(200))
 
 
 def test_shards_and_folders_hold_the_same_pictures(pictures, tmp_path):

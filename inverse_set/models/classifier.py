@@ -63,39 +63,26 @@ def relu_name(name):
 
 
 class Affine(nn.Module):
-    """Kernel and bias of one layer, with batch normalisation while training.
-
-    The normalisation is an affine map of the output channels once the statistics are frozen;
-    `fold_batch_norm` moves it into kernel and bias.
-    """
+    """Kernel and bias of one layer."""
 
     features: int
-    batch_norm: bool = False
 
     @nn.compact
-    def __call__(self, x, shape, apply, train=False):
+    def __call__(self, x, shape, apply):
         kernel = self.param("kernel", nn.initializers.he_normal(), shape)
-        y = apply(x, kernel)
-        y = y + self.param("bias", nn.initializers.zeros, (self.features,))
-        if self.batch_norm:
-            y = nn.BatchNorm(use_running_average=not train, momentum=0.95, name="norm")(y)
-        return y
+        return apply(x, kernel) + self.param("bias", nn.initializers.zeros, (self.features,))
 
 
 class Classifier(nn.Module):
     """Runs a plan of layers and keeps every activation by name.
 
     plan: tuple of `Conv`, `Pool`, `Norm` and `Dense` records, first layer first.
-    batch_norm: normalise after every layer but the last (training only; folded on export).
-    dropout: rate after the hidden inner products while training.
     """
 
     plan: tuple
-    batch_norm: bool = False
-    dropout: float = 0.0
 
     @nn.compact
-    def __call__(self, x, train=False, until=None):
+    def __call__(self, x, until=None):
         """images `[N, H, W, 3]` in the network's own scale -> {layer name: activations}.
 
         Hidden layers appear twice: `conv5`, `fc6` before the ReLU, `relu5`, `relu6` after it.
@@ -106,7 +93,6 @@ class Classifier(nn.Module):
         last = self.plan[-1].name
         before_relu = None
         for layer in self.plan:
-            normalised = self.batch_norm and layer.name != last
             if isinstance(layer, Pool):
                 # Pooling and ReLU commute; in this order the gradient is five times faster.
                 if before_relu is None:
@@ -136,8 +122,8 @@ class Classifier(nn.Module):
             else:
                 x = x.reshape(x.shape[0], -1)
                 shape, apply = (x.shape[-1], layer.features), jnp.matmul
-            affine = Affine(layer.features, normalised, name=layer.name)
-            x = activations[layer.name] = affine(x, shape, apply, train)
+            affine = Affine(layer.features, name=layer.name)
+            x = activations[layer.name] = affine(x, shape, apply)
             if layer.name == until:
                 break
             if layer.name != last:
@@ -145,22 +131,6 @@ class Classifier(nn.Module):
                 x = activations[relu_name(layer.name)] = jax.nn.relu(x)
                 if relu_name(layer.name) == until:
                     break
-                if isinstance(layer, Dense) and self.dropout:
-                    x = nn.Dropout(self.dropout, deterministic=not train)(x)
         else:
             activations[PROB] = jax.nn.softmax(x)
         return activations
-
-
-def fold_batch_norm(variables, epsilon=1e-5):
-    """Training variables -> `{layer: {kernel, bias}}` of the same network without normalisation."""
-    folded = {}
-    for name, layer in variables["params"].items():
-        kernel, bias = layer["kernel"], layer["bias"]
-        if "norm" in layer:
-            statistics = variables["batch_stats"][name]["norm"]
-            scale = layer["norm"]["scale"] / jnp.sqrt(statistics["var"] + epsilon)
-            kernel = kernel * scale
-            bias = (bias - statistics["mean"]) * scale + layer["norm"]["bias"]
-        folded[name] = {"kernel": kernel, "bias": bias}
-    return folded

@@ -40,25 +40,24 @@ class Generator(nn.Module):
     """codes `[N, D]` -> images `[N, H, W, 3]` in the scale the generator was trained in."""
 
     plan: Plan
-    batch_norm: bool = False
 
     @nn.compact
-    def __call__(self, x, train=False):
+    def __call__(self, x):
         plan = self.plan
         for name, features in plan.dense:
-            affine = Affine(features, self.batch_norm, name=name)
-            x = affine(x, (x.shape[-1], features), jnp.matmul, train)
+            affine = Affine(features, name=name)
+            x = affine(x, (x.shape[-1], features), jnp.matmul)
             x = jax.nn.leaky_relu(x, plan.slope)
         x = x.reshape(x.shape[0], plan.spatial, plan.spatial, -1)
         for layer in plan.deconvs:
             last = layer is plan.deconvs[-1]
-            affine = Affine(layer.features, self.batch_norm and not last, name=layer.name)
+            affine = Affine(layer.features, name=layer.name)
 
             def apply(x, kernel, layer=layer):
                 return layers.deconv2d(x, kernel, layer.stride, layer.padding)
 
             shape = (layer.kernel, layer.kernel, x.shape[-1], layer.features)
-            x = affine(x, shape, apply, train)
+            x = affine(x, shape, apply)
             if not last:
                 x = jax.nn.leaky_relu(x, plan.slope)
         return jax.nn.sigmoid(x) if plan.sigmoid else x

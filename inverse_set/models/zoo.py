@@ -179,9 +179,8 @@ def _fitting(build):
 def _remedies(name):
     """What to do about a weight file that is missing, and about one that is broken."""
     if name in ("mini", "scenes"):
-        script = "train_mini" if name == "mini" else "train_second"
         return (
-            f"reinstall the package, or train the model with experiments/{script}.py",
+            "reinstall the package, or train the model with experiments/train_mini.py",
             "reinstall the package: the file is damaged",
         )
     ways = f"inverse-set fetch {name}", f"inverse-set convert FILE --network={name}"

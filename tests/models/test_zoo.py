@@ -513,7 +513,7 @@ def test_a_subject_that_is_not_there(folder):
     with pytest.raises(errors.UserError, match=SCENES) as caught:
         zoo.load.__wrapped__("mini", "scenes")
     assert caught.value.code == errors.WEIGHTS
-    assert "train_second" in caught.value.remedy
+    assert "train_mini" in caught.value.remedy
 
 
 @pytest.mark.parametrize(

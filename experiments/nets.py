@@ -1,0 +1,223 @@
+"""The networks as they are trained, in PyTorch, made from the plans by which JAX runs them.
+
+Pictures are `[N, 3, H, W]`, in memory NHWC (channels_last).  `folded` gives the weights in the
+layout of the package: kernels HWIO or `[inputs, outputs]`, no normalisation.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from inverse_set.models.classifier import Conv, Pool, relu_name
+
+NORMS = nn.BatchNorm2d | nn.BatchNorm1d
+LEAST_SLOPE = 0.02
+
+
+class Layer(nn.Module):
+    """A product, the pooling that follows it, batch normalisation and a ReLU.
+
+    A maximum commutes with a map of positive slope, and `positive` keeps the normalisation's
+    positive: it may see the pooled values, a quarter of the memory, and be folded all the same.
+    """
+
+    def __init__(self, product, pool=None, slope=0.0):
+        super().__init__()
+        features = getattr(product, "out_channels", None) or product.out_features
+        norm = nn.BatchNorm1d if isinstance(product, nn.Linear) else nn.BatchNorm2d
+        self.product, self.pool, self.slope = product, pool, slope
+        self.norm = norm(features, momentum=0.05)
+
+    def forward(self, x):
+        x = self.product(x)
+        if self.pool:
+            x = F.max_pool2d(x, *self.pool, ceil_mode=True)
+        return F.leaky_relu(self.norm(x), self.slope)
+
+
+class Classifier(nn.Module):
+    """A plan of `inverse_set.models.classifier` whose convolutions keep the size.
+
+    resolution: pixels a side.  last_pools: {resolution: (window, stride)} of the last pooling, so
+    that fc6 reads as many values of smaller pictures.
+    """
+
+    def __init__(self, plan, resolution, dropout=0.0, last_pools=None):
+        super().__init__()
+        self.layers, self.dropout, self.last_pools = nn.ModuleDict(), dropout, last_pools or {}
+        self.convs, self.dense, self.poolings = [], [], {}
+        channels, side = 3, resolution
+        for layer, follows in zip(plan, (*plan[1:], None), strict=True):
+            if isinstance(layer, Pool):
+                continue
+            if isinstance(layer, Conv):
+                pool = follows[1:] if isinstance(follows, Pool) else None
+                product = nn.Conv2d(
+                    channels, layer.features, layer.kernel, padding=layer.padding, bias=False
+                )
+                self.layers[layer.name] = Layer(product, pool)
+                self.convs.append(layer.name)
+                if pool:
+                    side = -(-(side - pool[0]) // pool[1]) + 1
+                    self.poolings[layer.name] = follows.name
+            else:
+                product = nn.Linear(channels * side**2, layer.features, bias=follows is None)
+                self.layers[layer.name] = product if follows is None else Layer(product)
+                self.dense.append(layer.name)
+                side = 1
+            channels = layer.features
+
+    def forward(self, x):
+        """Pictures in the classifier's scale -> logits."""
+        return self.activations(x)[self.dense[-1]]
+
+    def activations(self, x):
+        """{name: values}: pooled ones by the pooling's name, ReLUs' by theirs, and the logits."""
+        if x.shape[-1] in self.last_pools:
+            self.layers[self.convs[-1]].pool = self.last_pools[x.shape[-1]]
+        found = {}
+        for name in self.convs:
+            x = self.layers[name](x)
+            found[self.poolings.get(name, relu_name(name))] = x
+        x = x.permute(0, 2, 3, 1).flatten(1)  # fc6 reads rows, columns, channels
+        for name in self.dense[:-1]:
+            x = found[relu_name(name)] = self.layers[name](x)
+            x = F.dropout(x, self.dropout, self.training)
+        found[self.dense[-1]] = self.layers[self.dense[-1]](x)
+        return found
+
+
+class Judge(nn.Module):
+    """The network of experiments/judge.py: of any resolution."""
+
+    def __init__(self, classes, widths, blocks, dropout=0.0):
+        super().__init__()
+        self.layers, self.dropout = nn.ModuleDict(), dropout
+
+        def add(name, inputs, features, stride=1):
+            conv = nn.Conv2d(inputs, features, 3, stride, padding=1, bias=False)
+            self.layers[name] = Layer(conv)
+
+        add("stem", 3, widths[0] // 2)
+        inputs = widths[0] // 2
+        for stage, width in enumerate(widths):
+            add(f"down{stage}", inputs, width, 2)
+            for block in range(blocks):
+                add(f"residual{stage}" + (f"_{block}" if block else ""), width, width)
+            inputs = width
+        self.layers["fc8"] = nn.Linear(inputs, classes)
+
+    def forward(self, x):
+        for name, layer in self.layers.items():
+            if name == "fc8":
+                x = F.dropout(x.mean((2, 3)), self.dropout, self.training)
+            x = x + layer(x) if name.startswith("residual") else layer(x)
+        return x
+
+
+class Generator(nn.Module):
+    """A plan of `inverse_set.models.generator`; draws in [0, 1]."""
+
+    def __init__(self, plan, inputs):
+        super().__init__()
+        self.layers, self.plan = nn.ModuleDict(), plan
+        for name, features in plan.dense:
+            product = nn.Linear(inputs, features, bias=False)
+            self.layers[name], inputs = Layer(product, slope=plan.slope), features
+        inputs //= plan.spatial**2
+        for layer in plan.deconvs:
+            last = layer is plan.deconvs[-1]
+            kind = nn.Conv2d if layer.stride == 1 else nn.ConvTranspose2d
+            sizes = layer.kernel, layer.stride, layer.padding
+            product = kind(inputs, layer.features, *sizes, bias=last)
+            self.layers[layer.name] = product if last else Layer(product, slope=plan.slope)
+            inputs = layer.features
+
+    def forward(self, x):
+        """Codes `[N, D]` -> pictures `[N, 3, H, W]`."""
+        dense = len(self.plan.dense)
+        for place, layer in enumerate(self.layers.values()):
+            if place == dense:  # rows, columns, channels -> channels first
+                x = x.reshape(len(x), self.plan.spatial, self.plan.spatial, -1).permute(0, 3, 1, 2)
+            x = layer(x)
+        return torch.sigmoid(x.float())
+
+
+class Critic(nn.Module):
+    """The generator's adversary: how real a picture is, and how fitting to a code.
+
+    It sees the pixels and what the frozen classifier makes of them at two depths, so that it need
+    not learn to see first; its own layers are small.
+
+    features: channels of those two.  code: units of a code.
+    """
+
+    def __init__(self, features, code, width=48):
+        super().__init__()
+
+        def conv(inputs, outputs):
+            return nn.Conv2d(inputs, outputs, 3, padding=1)
+
+        self.first, self.second = conv(12, width), conv(width, 2 * width)
+        self.third = conv(2 * width + features[0], 2 * width)
+        self.fourth = conv(2 * width + features[1], 4 * width)
+        self.fifth = conv(4 * width, 4 * width)
+        self.hidden = nn.Linear(16 * 4 * width, 256)
+        self.real, self.code = nn.Linear(256, 1), nn.Linear(code, 256, bias=False)
+
+    def forward(self, pictures, features, codes):
+        """`[N]`, `[N]` of pictures in [-2, 2], two features `[N, F, 16, 16]`, and scaled codes."""
+
+        def act(x):
+            return F.leaky_relu(x, 0.2)
+
+        x = act(self.first(F.pixel_unshuffle(pictures, 2)))
+        x = act(self.second(F.avg_pool2d(x, 2)))
+        x = act(self.third(torch.cat([x, features[0]], 1)))
+        x = act(self.fourth(F.avg_pool2d(torch.cat([x, features[1]], 1), 2)))
+        x = act(self.fifth(F.avg_pool2d(x, 2)))
+        x = act(self.hidden(x.flatten(1)))
+        return self.real(x)[:, 0], (x * self.code(codes)).sum(1) / 16
+
+
+@torch.no_grad()
+def positive(net):
+    """Keeps every slope of a normalisation positive."""
+    for module in net.modules():
+        if isinstance(module, NORMS):
+            module.weight.clamp_(min=LEAST_SLOPE)
+
+
+@torch.no_grad()
+def folded(net):
+    """{layer: {kernel, bias}}, NumPy float32, of a network without normalisation."""
+    found = {}
+    for name, layer in net.layers.items():
+        product = layer.product if isinstance(layer, Layer) else layer
+        kernel = product.weight.float()
+        if isinstance(product, nn.ConvTranspose2d):  # a deconvolution's kernel lies flipped
+            kernel = kernel.permute(2, 3, 0, 1).flip(0, 1)
+        else:
+            kernel = kernel.permute(2, 3, 1, 0) if kernel.ndim == 4 else kernel.T
+        if isinstance(layer, Layer):
+            norm = layer.norm
+            slope = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+            kernel, bias = kernel * slope, norm.bias - norm.running_mean * slope
+        else:
+            bias = product.bias
+        leaves = {"kernel": kernel, "bias": bias}
+        found[name] = {leaf: value.float().cpu().numpy().copy() for leaf, value in leaves.items()}
+    return found
+
+
+@torch.no_grad()
+def loaded(net, folded):
+    """A classifier with folded weights `{layer: {kernel, bias}}`, to be run in evaluation mode."""
+    for name, layer in net.layers.items():
+        product = layer.product if isinstance(layer, Layer) else layer
+        kernel, bias = (torch.as_tensor(folded[name][leaf]) for leaf in ("kernel", "bias"))
+        product.weight.copy_(kernel.permute(3, 2, 0, 1) if kernel.ndim == 4 else kernel.T)
+        if isinstance(layer, Layer):
+            layer.norm.running_var.fill_(1 - layer.norm.eps)
+        (layer.norm if isinstance(layer, Layer) else product).bias.copy_(bias)
+    return net
