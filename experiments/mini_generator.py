@@ -18,16 +18,18 @@ from PIL import Image
 from experiments import fitting, nets
 from inverse_set.models import mini
 
-# Layer -> weight of its relative error.  fc8, which relu6 decides, is there for what the class
-# hangs on, a part of relu6's variance that its own error hardly sees.
-FEATURES = {"pool1": 0.25, "pool2": 0.5, "relu4": 0.5, "relu6": 0.5, "fc8": 0.25}
+# Layer -> weight of its relative error.  The class's divergence is there for what a class hangs
+# on, a part of relu6's variance that its own error hardly sees.
+FEATURES = {"pool1": 0.25, "pool2": 0.5, "relu4": 0.5, "relu6": 0.5}
 SEEN = ("pool2", "relu4")  # by the adversary
 PIXELS = 2.0
+CLASS = 0.2  # of the divergence of the classifier's verdict, in nats
 ADVERSARIAL = 0.6  # of the rest's gradient norm
 BEGINS, FULL = 0.05, 0.15  # share of the steps before the adversary counts, and counts in full
 EVERY = 16  # steps between two looks at that share, and between two penalties of slopes
 PENALTY, PENALISED = 0.05, 8  # weight of squared slopes, and pictures that bear them
 MUON, ADAM, CRITIC = 0.02, 1e-3, 3e-4  # peak rates
+WRONG = 0.5  # weight of telling a picture's code from another's
 MIXED, MOVED = 0.2, 0.2  # shares of a batch
 WARM = 0.03
 SAMPLE = 4096  # pictures that scales are measured on
@@ -115,10 +117,10 @@ def fit(classes, width, passes, batch, seed, train, valid, out, every):
     paired = batch - mixed - pushed  # the first of a batch, which have pictures
     share = torch.zeros(())  # what the adversary's loss is multiplied by
 
-    def score(x, found, codes):
+    def score(x, found, *codes):
         seen = [found[name][: len(x)] / size[name] for name in SEEN]
         with fitting.half_precision():
-            verdicts = critic(4 * x - 2, seen, codes / size["relu6"])
+            verdicts = critic(4 * x - 2, seen, *(each / size["relu6"] for each in codes))
         return [verdict.float() for verdict in verdicts]
 
     def margins(real, drawn):
@@ -132,7 +134,12 @@ def fit(classes, width, passes, batch, seed, train, valid, out, every):
         for name in FEATURES:
             target = targets[name]
             errors[name] = (found[name][: len(target)] - target).square().mean() / variance[name]
-        return PIXELS * errors["pixels"] + sum(FEATURES[k] * errors[k] for k in FEATURES), errors
+        wanted = F.log_softmax(targets["fc8"], 1)
+        errors["class"] = F.kl_div(
+            F.log_softmax(found["fc8"], 1), wanted, reduction="batchmean", log_target=True
+        )
+        total = PIXELS * errors["pixels"] + CLASS * errors["class"]
+        return total + sum(FEATURES[name] * errors[name] for name in FEATURES), errors
 
     def slopes(x, found, codes):
         x = x.detach().requires_grad_()
@@ -185,10 +192,10 @@ def fit(classes, width, passes, batch, seed, train, valid, out, every):
         fitting.follow(average, net, step)
 
         drawn, found = drawn.detach(), {name: found[name].detach() for name in SEEN}
-        honest, forged = score(x, real, codes[:paired]), score(drawn, found, codes)
-        wrong = (honest[1] * 0).sum() + score(x, real, codes[:paired].roll(1, 0))[1]
-        verdict = F.softplus(-margins(honest, forged)).mean()
-        verdict = verdict + 0.5 * F.softplus(-(honest[1] - wrong)).mean()
+        own = codes[:paired]
+        *honest, other = score(x, real, own, own.roll(1, 0))
+        verdict = F.softplus(-margins(honest, score(drawn, found, codes))).mean()
+        verdict = verdict + WRONG * F.softplus(other - honest[1]).mean()
         if step % EVERY == 0:
             few = codes[:PENALISED] / size["relu6"]
             both = slopes(x[:PENALISED], real, few) + slopes(drawn[:PENALISED], found, few)

@@ -165,8 +165,11 @@ class Critic(nn.Module):
         self.hidden = nn.Linear(16 * 4 * width, 256)
         self.real, self.code = nn.Linear(256, 1), nn.Linear(code, 256, bias=False)
 
-    def forward(self, pictures, features, codes):
-        """`[N]`, `[N]` of pictures in [-2, 2], two features `[N, F, 16, 16]`, and scaled codes."""
+    def forward(self, pictures, features, *codes):
+        """How real, `[N]`, and for each of the codes `[N, D]` how fitting, `[N]`.
+
+        pictures: in [-2, 2].  features: two of `[N, F, 16, 16]`.
+        """
 
         def act(x):
             return F.leaky_relu(x, 0.2)
@@ -177,7 +180,7 @@ class Critic(nn.Module):
         x = act(self.fourth(F.avg_pool2d(torch.cat([x, features[1]], 1), 2)))
         x = act(self.fifth(F.avg_pool2d(x, 2)))
         x = act(self.hidden(x.flatten(1)))
-        return self.real(x)[:, 0], (x * self.code(codes)).sum(1) / 16
+        return self.real(x)[:, 0], *((x * self.code(each)).sum(1) / 16 for each in codes)
 
 
 @torch.no_grad()
