@@ -51,21 +51,41 @@ def recalibrated(net, images):
     for norm in (module for module in net.modules() if isinstance(module, nets.NORMS)):
         norm.reset_running_stats()
         norm.momentum = None  # a plain mean over batches
-    chosen = np.random.default_rng(0).permutation(len(images))[:SEEN]
-    for start in range(0, len(chosen), BATCH):
+    for batch in some(images, SEEN):
         with fitting.half_precision():
-            net(pictures(images[np.sort(chosen[start : start + BATCH])]))
+            net(pictures(batch))
     return net.eval()
 
 
-def fit(name, net, passes, batch, seed, train, valid, out, every):
+def some(images, count):
+    """`count` of the pictures, or all if there are fewer, in batches."""
+    chosen = np.random.default_rng(0).permutation(len(images))[:count]
+    for start in range(0, len(chosen), BATCH):
+        yield images[np.sort(chosen[start : start + BATCH])]
+
+
+def started(net, path, images):
+    """`net` with the weights of a file of `fitting.save_folded` or of the package."""
+
+    def look():
+        for batch in some(images, SEEN // 6):
+            net(pictures(batch))
+
+    net.to(fitting.DEVICE, memory_format=torch.channels_last)
+    return nets.thawed(nets.loaded(net, fitting.load_folded(path)), look)
+
+
+def fit(name, net, passes, batch, seed, train, valid, out, every, start=None):
     """Trains `net` and writes `out/NAME.safetensors`; returns (seconds, top-1 on valid).
 
     passes: over the training pictures, at each of `RESOLUTIONS`.  train, valid: (uint8 pictures
-    `[N, 64, 64, 3]`, labels).  every: steps between checkpoints.
+    `[N, 64, 64, 3]`, labels).  every: steps between checkpoints.  start: a file of weights to
+    start from, or None.
     """
     (images, labels), valid = ([torch.as_tensor(a) for a in pair] for pair in (train, valid))
     labels = labels.long()
+    if start:
+        net = started(net, start, images)
     net, average = fitting.network(net)
     muon, adam = fitting.optimisers(net)
     per_pass = len(labels) // batch

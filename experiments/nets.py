@@ -224,3 +224,36 @@ def loaded(net, folded):
             layer.norm.running_var.fill_(1 - layer.norm.eps)
         (layer.norm if isinstance(layer, Layer) else product).bias.copy_(bias)
     return net
+
+
+@torch.no_grad()
+def thawed(net, look):
+    """A `loaded` classifier made trainable: its normalisations normalise, and change nothing.
+
+    look: () -> None, runs the network, in evaluation mode, on natural pictures.
+    """
+    layers = [layer for layer in net.layers.values() if isinstance(layer, Layer)]
+    sums = {layer: [0.0, 0.0, 0] for layer in layers}
+
+    def watch(layer):
+        def hook(norm, inputs):
+            x = inputs[0].float().transpose(0, 1).flatten(1)
+            total = sums[layer]
+            total[0], total[1] = total[0] + x.sum(1), total[1] + x.square().sum(1)
+            total[2] += x.shape[1]
+
+        return layer.norm.register_forward_pre_hook(hook)
+
+    hooks = [watch(layer) for layer in layers]
+    net.eval()
+    look()
+    for hook in hooks:
+        hook.remove()
+    for layer, (total, squares, count) in sums.items():
+        norm, mean = layer.norm, total / count
+        variance = (squares / count - mean**2).clamp_min(1e-6)
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_(variance)
+        norm.weight.copy_(torch.sqrt(variance + norm.eps))
+        norm.bias.add_(mean)
+    return net

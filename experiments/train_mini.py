@@ -46,6 +46,7 @@ flags.DEFINE_string("out", "runs/mini", "folder of checkpoints and of the export
 flags.DEFINE_list("classes", None, "label numbers; one number N: the first N; all")
 flags.DEFINE_integer("width", 32, "a thirty-second of fc6's units; everything else follows")
 flags.DEFINE_list("passes", None, "over the data: at 32, 48 and 64 pixels, or the generator's")
+flags.DEFINE_string("start", None, "file of weights that a classifier starts from")
 flags.DEFINE_integer("batch", None, "pictures a step", lower_bound=2)
 flags.DEFINE_integer("seed", 0, "of initial weights, data order and augmentation")
 flags.DEFINE_integer("checkpoint_every", 200, "steps between checkpoints", lower_bound=1)
@@ -94,7 +95,8 @@ def main(_):
     if stage in FITS:
         net, labels, train, valid = network_and_data(stage, names)
         print(f"{len(train[1])} pictures loaded after {time.monotonic() - begun:.0f} s", flush=True)
-        mini_classifier.fit(stage, net, train=train, valid=valid, out=out, **schedule)
+        start = FLAGS.start and pathlib.Path(FLAGS.start)
+        mini_classifier.fit(stage, net, train=train, valid=valid, out=out, start=start, **schedule)
         if stage != "classifier":
             mini_export.second(stage, labels, SCENES_WIDTH, valid, out)
         return

@@ -79,6 +79,17 @@ def test_folded_weights_are_loaded_again():
     torch.testing.assert_close(again(x), first(x), rtol=1e-4, atol=1e-5)
 
 
+def test_folded_weights_are_trainable_again():
+    """They compute the same, and normalise: statistics of a batch would be the stored ones."""
+    plan, x = mini.classifier_plan(5, 64, 4), torch.randn(64, 3, 64, 64)
+    first = drawn(nets.Classifier(plan, 64))
+    again = nets.loaded(nets.Classifier(plan, 64), nets.folded(first))
+    again = nets.thawed(again, lambda: again(x))
+    torch.testing.assert_close(again(x), first(x), rtol=1e-3, atol=1e-4)
+    assert again.layers["conv3"].norm.running_var.std() > 0
+    torch.testing.assert_close(again.train()(x), first(x), rtol=2e-2, atol=2e-2)
+
+
 def test_slopes_of_normalisations_stay_positive():
     net = nets.Judge(3, (8, 8), 1)
     torch.nn.init.constant_(net.layers["stem"].norm.weight, -1.0)
