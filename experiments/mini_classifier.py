@@ -19,7 +19,6 @@ RESOLUTIONS = (32, 48, 64)
 LAST_POOLS = {64: (5, 4), 48: (4, 3), 32: (3, 2)}
 MUON, ADAM = 0.025, 2e-3  # peak rates
 WARM = 0.03  # share of the steps in which they rise
-MIXED = 0.25  # share of the steps with cutmix
 SMOOTHING = 0.1  # share of every label that goes to all classes
 SEEN = 30000  # pictures of the last statistics
 BATCH = 500  # pictures at a time without gradients
@@ -75,12 +74,12 @@ def started(net, path, images):
     return nets.thawed(nets.loaded(net, fitting.load_folded(path)), look)
 
 
-def fit(name, net, passes, batch, seed, train, valid, out, every, start=None):
+def fit(name, net, passes, batch, seed, train, valid, out, every, start=None, rate=1.0, mixed=0.25):
     """Trains `net` and writes `out/NAME.safetensors`; returns (seconds, top-1 on valid).
 
     passes: over the training pictures, at each of `RESOLUTIONS`.  train, valid: (uint8 pictures
     `[N, 64, 64, 3]`, labels).  every: steps between checkpoints.  start: a file of weights to
-    start from, or None.
+    start from, or None.  rate: multiplies the peak rates.  mixed: share of the steps with cutmix.
     """
     (images, labels), valid = ([torch.as_tensor(a) for a in pair] for pair in (train, valid))
     labels = labels.long()
@@ -94,14 +93,14 @@ def fit(name, net, passes, batch, seed, train, valid, out, every, start=None):
 
     def update(step, chosen, draw):
         resolution = RESOLUTIONS[int(np.searchsorted(ends, step, side="right"))]
-        scale = fitting.ramp(step, total, WARM)
+        scale = rate * fitting.ramp(step, total, WARM)
         fitting.set_rate(muon, MUON * scale)
         fitting.set_rate(adam, ADAM * scale)
         seen = images[chosen].to(fitting.DEVICE)
         x = 4 * augment.augment(seen, resolution, draw) - 2
         own = labels[chosen].to(fitting.DEVICE)
         other, share = own, 1.0
-        if torch.rand((), generator=draw) < MIXED:
+        if torch.rand((), generator=draw) < mixed:
             x, other, share = augment.cutmix(x, own, draw)
         net.train()
         with fitting.half_precision():
