@@ -96,6 +96,21 @@ def follow(average, net, step):
             old.copy_(new)
 
 
+def descend(loss, net, average, optimisers, step):
+    """One step of all optimisers down the gradient of a scalar, and of the average after it."""
+    net.zero_grad()
+    loss.backward()
+    for optimiser in optimisers:
+        optimiser.step()
+    nets.positive(net)
+    follow(average, net, step)
+
+
+def natural(images):
+    """uint8 `[N, H, W, 3]` -> `[N, 3, H, W]` in [0, 1] on the device."""
+    return images.to(DEVICE).permute(0, 3, 1, 2).float() / 255
+
+
 def network(net):
     """(the network on the device, a copy of it for the average)."""
     net = net.to(DEVICE, memory_format=torch.channels_last)

@@ -26,8 +26,7 @@ BATCH = 500  # pictures at a time without gradients
 
 def pictures(images):
     """uint8 `[N, H, W, 3]` on any device -> `[N, 3, H, W]` in the classifiers' scale, [-2, 2]."""
-    x = 4 * images.to(fitting.DEVICE).permute(0, 3, 1, 2).float() / 255 - 2
-    return x.contiguous(memory_format=torch.channels_last)
+    return (4 * fitting.natural(images) - 2).contiguous(memory_format=torch.channels_last)
 
 
 @torch.no_grad()
@@ -109,12 +108,7 @@ def fit(name, net, passes, batch, seed, train, valid, out, every, start=None, ra
         loss = share * F.cross_entropy(scores, own, label_smoothing=SMOOTHING)
         if share < 1:
             loss = loss + (1 - share) * F.cross_entropy(scores, other, label_smoothing=SMOOTHING)
-        net.zero_grad()
-        loss.backward()
-        muon.step()
-        adam.step()
-        nets.positive(net)
-        fitting.follow(average, net, step)
+        fitting.descend(loss, net, average, (muon, adam), step)
         return {"loss": loss.detach()}
 
     def report(step):

@@ -41,11 +41,6 @@ def frozen(path, net):
     return net.to(fitting.DEVICE, memory_format=torch.channels_last)
 
 
-def natural(images):
-    """uint8 `[N, 64, 64, 3]` -> `[N, 3, 64, 64]` in [0, 1] on the device."""
-    return images.to(fitting.DEVICE).permute(0, 3, 1, 2).float() / 255
-
-
 def look(classifier, x):
     """Activations, float32, of pictures in [0, 1]."""
     with fitting.half_precision():
@@ -59,7 +54,7 @@ def scales(classifier, images):
     variances, squares, codes = {}, {}, []
     starts = range(0, len(chosen), 256)
     for start in starts:
-        x = natural(images[chosen[start : start + 256]])
+        x = fitting.natural(images[chosen[start : start + 256]])
         found = look(classifier, x)
         codes.append(found["relu6"])
         for name, value in {"pixels": x, **found}.items():
@@ -72,8 +67,7 @@ def scales(classifier, images):
 
 def head(classifier, codes):
     """Logits of codes."""
-    hidden = F.dropout(classifier.layers["fc7"](codes), 0.0)
-    return classifier.layers["fc8"](hidden)
+    return classifier.layers["fc8"](classifier.layers["fc7"](codes))
 
 
 def moved(classifier, codes, upper, draw):
@@ -152,7 +146,7 @@ def fit(classes, width, passes, batch, seed, train, valid, out, every):
         fitting.set_rate(muon, MUON * scale)
         fitting.set_rate(adam, ADAM * scale)
         fitting.set_rate(rival, CRITIC * max(scale, 0.1))
-        x = natural(images[chosen])
+        x = fitting.natural(images[chosen])
         mirrored = (torch.rand(batch, 1, 1, 1, generator=draw) < 0.5).to(x.device)
         x = torch.where(mirrored, x.flip(3), x).contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
@@ -184,12 +178,7 @@ def fit(classes, width, passes, batch, seed, train, valid, out, every):
                 share.copy_(0.8 * share + 0.2 * now if share else now)
             loss = loss + counts * share * deceit
             critic.requires_grad_(True)
-        net.zero_grad()
-        loss.backward()
-        muon.step()
-        adam.step()
-        nets.positive(net)
-        fitting.follow(average, net, step)
+        fitting.descend(loss, net, average, (muon, adam), step)
 
         drawn, found = drawn.detach(), {name: found[name].detach() for name in SEEN}
         own = codes[:paired]
@@ -224,7 +213,7 @@ def rebuild(classifier, average, valid, path):
     own, again, error, shown = [], [], 0.0, []
     wanted = np.linspace(0, len(labels) - 1, 48).astype(int)
     for start in range(0, len(labels), 250):
-        x = natural(images[start : start + 250])
+        x = fitting.natural(images[start : start + 250])
         seen = look(classifier, x)
         with fitting.half_precision():
             drawn = average(seen["relu6"])
