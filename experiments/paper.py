@@ -21,6 +21,7 @@ import time
 from absl import app, flags
 from PIL import Image
 
+import inverse_set
 from experiments import claims
 from inverse_set import metrics
 
@@ -145,6 +146,8 @@ def opening(folders, asked, earlier=0):
     ran = [folder for folder in folders if (folder / "numbers.csv").exists()]
     seeds = sorted({read(folder / "numbers.csv")[1] for folder in ran})
     notes = [note for folder in ran if (note := noted(folder))]
+    model = inverse_set.load("mini")
+    size = f"{model.resolution}x{model.resolution} pixels, {len(model.encoder.labels)} classes"
     lines = [
         "# What the paper claims, and what we measured",
         "",
@@ -153,7 +156,7 @@ def opening(folders, asked, earlier=0):
         "This wrote it, on the bundled model `mini`; every number and verdict is computed from the",
         "experiments' tables. A verdict's intervals are over the seeds; where a margin is asked",
         "instead, it says so. Distances are between encodings E(G(c)). What pictures show is for",
-        "the eye. The model is small (32x32 pixels, 40 classes): none of this speaks for CaffeNet.",
+        f"the eye. The model is small ({size}): none of this speaks for CaffeNet.",
         "",
         f"{len(ran)} of {len(folders)} experiments ran, seeds: {', '.join(map(str, seeds)) or 0}.",
     ]

@@ -49,7 +49,8 @@ def test_a_run_is_whole(finished):
     assert names == {*results.FILES, "run.json", "images"}
     assert len(list((finished / "images").iterdir())) == 24
     samples, record = results.load(finished)
-    assert samples.images.shape == (24, 32, 32, 3) and samples.images.dtype == np.uint8
+    side = zoo.load("mini").resolution
+    assert samples.images.shape == (24, side, side, 3) and samples.images.dtype == np.uint8
     assert record["status"] == "ok" and record["samples"] == 24
     assert record["weights"] == zoo.load("mini").hashes
     assert len(np.unique(samples.images.reshape(24, -1), axis=0)) == 24
@@ -71,7 +72,9 @@ def test_verify_counts_every_picture(finished, capsys):
 def test_verify_finds_a_changed_picture(finished, capsys):
     path = finished / "images" / "00003.png"
     before = path.read_bytes()
-    Image.new("RGB", (32, 32), "gray").save(path)
+    with Image.open(path) as picture:
+        size = picture.size
+    Image.new("RGB", size, "gray").save(path)
     try:
         assert cli.run(["verify", str(finished)]) == 3
         said = capsys.readouterr()

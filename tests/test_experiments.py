@@ -12,6 +12,7 @@ from PIL import Image
 from experiments import panels, rival
 from inverse_set import results
 from inverse_set.commands import verify
+from inverse_set.models import zoo
 
 NUMBERS = {"samples", "inside", "beyond", "distance", "distance_per_dimension", "nearest", "vendi"}
 NUMBERS |= {"deciles", "largest_code", "saturated", "seed_steps", "steps", "seconds"}
@@ -208,8 +209,11 @@ def test_the_quality_of_the_model_is_measured(tmp_path, pytestconfig):
         pytest.skip("give --data=DIR to measure reconstructions")
     rows, _ = run_quick("quality", tmp_path, f"--data={data}")
     numbers = {(row["pictures"], row["number"]): float(row["value"]) for row in rows}
-    assert numbers["real", "top1"] > 0.65 and numbers["reconstructed", "kept"] > 0.7
-    assert 0.1 < numbers["reconstructed", "pixels"] < 0.5
+    card = zoo.load("mini").record  # of five times the pictures
+    assert abs(numbers["real", "top1"] - card["top1"]) < 0.06
+    assert abs(numbers["reconstructed", "top1"] - card["agreement"]) < 0.06
+    assert abs(numbers["reconstructed", "pixels"] - card["relative_error"]) < 0.03
+    assert numbers["reconstructed", "kept"] > 0.7
     assert abs(numbers["real", "kernel"]) < 0.05 < numbers["direct", "kernel"]
     assert numbers["refine", "named5"] > 0.9
     with Image.open(tmp_path / "refine.png") as figure:

@@ -17,25 +17,27 @@ def params():
 @pytest.fixture(scope="module")
 def images():
     """A batch, and three pictures of another."""
-    return np.random.default_rng(0).integers(0, 256, (judge.BATCH + 3, 32, 32, 3), np.uint8)
+    shape = judge.BATCH + 3, *[zoo.load("mini").resolution] * 2, 3
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
 
 def test_its_classes_are_the_bundled_models():
     record = weights.read(judge.PATH, "restore it").record
     assert tuple(record["labels"]) == zoo.load("mini").encoder.labels
-    assert record["top1"] > 0.65
+    assert record["top1"] > 0.9 * zoo.load("mini").record["top1"]
 
 
 def test_it_finds_features_and_logits(params, images):
     features, logits = judge.look(params, images)
-    assert features.shape == (len(images), 256) and logits.shape == (len(images), 40)
+    classes = len(zoo.load("mini").encoder.labels)
+    assert features.shape == (len(images), 256) and logits.shape == (len(images), classes)
     assert features.dtype == logits.dtype == np.float32
     assert isinstance(features, np.ndarray) and isinstance(logits, np.ndarray)
     assert (features >= 0).all()  # a mean of what ReLUs gave
     head = features @ params["fc8"]["kernel"] + params["fc8"]["bias"]
     np.testing.assert_allclose(logits, head, rtol=1e-4, atol=1e-4)
     nothing = judge.look(params, images[:0])
-    assert [array.shape for array in nothing] == [(0, 256), (0, 40)]
+    assert [array.shape for array in nothing] == [(0, 256), (0, classes)]
 
 
 def test_a_picture_looks_the_same_in_any_batch(params, images):
