@@ -3,20 +3,21 @@
 import torch
 import torch.nn.functional as F
 
-SMALLEST, ASPECT = 0.5, 1.25  # of a crop: side, and width over height either way
+ASPECT = 1.25  # of a crop: width over height either way
 
 
-def augment(images, resolution, draw):
+def augment(images, resolution, draw, smallest=0.5):
     """uint8 `[N, S, S, 3]` -> `[N, 3, resolution, resolution]` in [0, 1].
 
-    Crops, mirror images half the time, contrast, white, and the strength of colour.
+    Crops of at least the share `smallest` of the sides, mirror images half the time, contrast,
+    white, and the strength of colour.
     """
     n, source = images.shape[:2]
 
     def uniform(*shape, low=0.0, high=1.0):
         return (low + (high - low) * torch.rand(shape, generator=draw)).to(images.device)
 
-    side = uniform(n, 1, low=SMALLEST)
+    side = uniform(n, 1, low=smallest)
     aspect = ASPECT ** uniform(n, 1, low=-0.5, high=0.5)
     sides = torch.clamp(side * torch.cat([aspect, 1 / aspect], 1), max=1.0)
     centre = (1 - sides) * uniform(n, 2, low=-1.0)

@@ -73,12 +73,27 @@ def started(net, path, images):
     return nets.thawed(nets.loaded(net, fitting.load_folded(path)), look)
 
 
-def fit(name, net, passes, batch, seed, train, valid, out, every, start=None, rate=1.0, mixed=0.25):
+def fit(
+    name,
+    net,
+    passes,
+    batch,
+    seed,
+    train,
+    valid,
+    out,
+    every,
+    start=None,
+    rate=1.0,
+    mixed=0.25,
+    smallest=0.5,
+):
     """Trains `net` and writes `out/NAME.safetensors`; returns (seconds, top-1 on valid).
 
     passes: over the training pictures, at each of `RESOLUTIONS`.  train, valid: (uint8 pictures
     `[N, 64, 64, 3]`, labels).  every: steps between checkpoints.  start: a file of weights to
     start from, or None.  rate: multiplies the peak rates.  mixed: share of the steps with cutmix.
+    smallest: side of a crop, as a share of the picture's.
     """
     (images, labels), valid = ([torch.as_tensor(a) for a in pair] for pair in (train, valid))
     labels = labels.long()
@@ -96,7 +111,7 @@ def fit(name, net, passes, batch, seed, train, valid, out, every, start=None, ra
         fitting.set_rate(muon, MUON * scale)
         fitting.set_rate(adam, ADAM * scale)
         seen = images[chosen].to(fitting.DEVICE)
-        x = 4 * augment.augment(seen, resolution, draw) - 2
+        x = 4 * augment.augment(seen, resolution, draw, smallest) - 2
         own = labels[chosen].to(fitting.DEVICE)
         other, share = own, 1.0
         if torch.rand((), generator=draw) < mixed:

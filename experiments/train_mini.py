@@ -49,6 +49,7 @@ flags.DEFINE_list("passes", None, "over the data: at 32, 48 and 64 pixels, or th
 flags.DEFINE_string("start", None, "file of weights that a classifier starts from")
 flags.DEFINE_float("rate", 1.0, "multiplies a classifier's peak rates", lower_bound=0)
 flags.DEFINE_float("mixed", 0.25, "share of a classifier's steps with cutmix", 0, 1)
+flags.DEFINE_float("smallest", 0.5, "side of a classifier's smallest crop, of the picture's", 0, 1)
 flags.DEFINE_integer("batch", None, "pictures a step", lower_bound=2)
 flags.DEFINE_integer("seed", 0, "of initial weights, data order and augmentation")
 flags.DEFINE_integer("checkpoint_every", 200, "steps between checkpoints", lower_bound=1)
@@ -98,6 +99,7 @@ def main(_):
         net, labels, train, valid = network_and_data(stage, names)
         print(f"{len(train[1])} pictures loaded after {time.monotonic() - begun:.0f} s", flush=True)
         schedule |= {"rate": FLAGS.rate, "mixed": FLAGS.mixed}
+        schedule["smallest"] = FLAGS.smallest
         schedule["start"] = FLAGS.start and pathlib.Path(FLAGS.start)
         mini_classifier.fit(stage, net, train=train, valid=valid, out=out, **schedule)
         if stage != "classifier":
