@@ -30,7 +30,7 @@ EVERY = 16  # steps between two looks at that share, and between two penalties o
 PENALTY, PENALISED = 0.5, 8  # weight of squared slopes, and pictures that bear them
 MUON, ADAM, CRITIC = 0.02, 1e-3, 1e-4  # peak rates
 WRONG = 0.5  # weight of telling a picture's code from another's
-MIXED, MOVED = 0.2, 0.2  # shares of a batch
+MIXED, MOVED = 0.1, 0.2  # shares of a batch
 WARM = 0.03
 SAMPLE = 4096  # pictures that scales are measured on
 
