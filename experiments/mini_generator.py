@@ -1,9 +1,9 @@
 """Trains the bundled model's generator G, which inverts the classifier's fc6, E.
 
 Pixels, features of the frozen classifier at several depths, and an adversary that sees picture and
-code.  Part of each batch are codes of which no picture exists, mixtures of two natural ones and
-ones moved towards a class by its gradient, as the sampler moves them: they are held to
-E(G(h)) = h and to the adversary's verdict on the picture alone.
+code.  To each batch come codes of which no picture exists, mixtures of two of its codes and some
+moved towards a class by its gradient, as the sampler moves them: they are held to E(G(h)) = h and
+to the adversary's verdict on the picture alone.
 
 The adversary compares a real picture with a drawn one (a relativistic loss), the two of the same
 code where there are two, and the slopes of its verdict on either are penalised.  Its part of the
@@ -23,14 +23,16 @@ from inverse_set.models import mini
 FEATURES = {"pool1": 0.25, "pool2": 0.5, "relu4": 0.5, "relu6": 0.5}
 SEEN = ("pool2", "relu4")  # by the adversary
 PIXELS = 2.0
-CLASS = 0.2  # of the divergence of the classifier's verdict, in nats
-ADVERSARIAL = 0.6  # of the rest's gradient norm
+CLASS = 0.25  # of the divergence of the classifier's verdict, in nats
+GROWS = 6.0  # what relu6's and the class's weights are multiplied by in the end, at first by 1
+ADVERSARIAL = 0.35  # of the rest's gradient norm
 BEGINS, FULL = 0.05, 0.15  # share of the steps before the adversary counts, and counts in full
 EVERY = 16  # steps between two looks at that share, and between two penalties of slopes
+RIVAL = 2  # steps between two of the adversary's own, which wins too easily with one each
 PENALTY, PENALISED = 0.5, 8  # weight of squared slopes, and pictures that bear them
 MUON, ADAM, CRITIC = 0.02, 1e-3, 1e-4  # peak rates
 WRONG = 0.5  # weight of telling a picture's code from another's
-MIXED, MOVED = 0.1, 0.2  # shares of a batch
+MIXED, MOVED = 0.1, 0.2  # codes without pictures, for each picture
 WARM = 0.03
 SAMPLE = 4096  # pictures that scales are measured on
 
@@ -108,7 +110,6 @@ def fit(classes, width, passes, batch, seed, train, valid, out, every):
     rival = torch.optim.Adam(critic.parameters(), lr=0.0, betas=(0.0, 0.99))
     total = round(passes[0] * (len(images) // batch))
     mixed, pushed = round(MIXED * batch), round(MOVED * batch)
-    paired = batch - mixed - pushed  # the first of a batch, which have pictures
     share = torch.zeros(())  # what the adversary's loss is multiplied by
 
     def score(x, found, *codes):
@@ -119,12 +120,11 @@ def fit(classes, width, passes, batch, seed, train, valid, out, every):
 
     def margins(real, drawn):
         """How much more real the real ones are: with codes where both have one picture."""
-        known = real[0] + real[1] - (drawn[0] + drawn[1])[:paired]
-        others = torch.arange(paired, batch) % paired
-        return torch.cat([known, real[0][others] - drawn[0][paired:]])
+        known = real[0] + real[1] - (drawn[0] + drawn[1])[:batch]
+        return torch.cat([known, real[0][: mixed + pushed] - drawn[0][batch:]])
 
-    def rebuilt(drawn, found, targets, x):
-        errors = {"pixels": (drawn[:paired] - x).square().mean() / variance["pixels"]}
+    def rebuilt(step, drawn, found, targets, x):
+        errors = {"pixels": (drawn[:batch] - x).square().mean() / variance["pixels"]}
         for name in FEATURES:
             target = targets[name]
             errors[name] = (found[name][: len(target)] - target).square().mean() / variance[name]
@@ -132,8 +132,10 @@ def fit(classes, width, passes, batch, seed, train, valid, out, every):
         errors["class"] = F.kl_div(
             F.log_softmax(found["fc8"], 1), wanted, reduction="batchmean", log_target=True
         )
-        total = PIXELS * errors["pixels"] + CLASS * errors["class"]
-        return total + sum(FEATURES[name] * errors[name] for name in FEATURES), errors
+        later = 1 + (GROWS - 1) * step / total
+        weights = FEATURES | {"pixels": PIXELS, "class": CLASS * later}
+        weights["relu6"] *= later
+        return sum(weights[name] * errors[name] for name in weights), errors
 
     def slopes(x, found, codes):
         x = x.detach().requires_grad_()
@@ -152,22 +154,21 @@ def fit(classes, width, passes, batch, seed, train, valid, out, every):
         with torch.no_grad():
             real = look(classifier, x)
             made = without_pictures(classifier, real["relu6"], mixed, pushed, upper, draw)
-            codes = torch.cat([real["relu6"][:paired], made])
-            targets = {name: real[name][:paired] for name in FEATURES}
-            logits = torch.cat([real["fc8"][:paired], head(classifier, made)])
-            targets |= {"relu6": codes, "fc8": logits}
-        x = x[:paired]
+            own = real["relu6"]
+            codes = torch.cat([own, made])
+            logits = torch.cat([real["fc8"], head(classifier, made)])
+            targets = {name: real[name] for name in FEATURES} | {"relu6": codes, "fc8": logits}
 
         net.train()
         with fitting.half_precision():
             drawn = net(codes)
         found = look(classifier, drawn)
-        loss, errors = rebuilt(drawn, found, targets, x)
+        loss, errors = rebuilt(step, drawn, found, targets, x)
         counts = min(max((step / total - BEGINS) / (FULL - BEGINS), 0.0), 1.0)
         if counts:
             critic.requires_grad_(False)
             with torch.no_grad():
-                honest = score(x, real, codes[:paired])
+                honest = score(x, real, own)
             deceit = F.softplus(margins(honest, score(drawn, found, codes))).mean()
             if step % EVERY == 0 or not share:
                 norms = [
@@ -179,20 +180,22 @@ def fit(classes, width, passes, batch, seed, train, valid, out, every):
             loss = loss + counts * share * deceit
             critic.requires_grad_(True)
         fitting.descend(loss, net, average, (muon, adam), step)
+        errors = {name: error.detach() for name, error in errors.items()}
+        if step % RIVAL:
+            return errors
 
         drawn, found = drawn.detach(), {name: found[name].detach() for name in SEEN}
-        own = codes[:paired]
         *honest, other = score(x, real, own, own.roll(1, 0))
         verdict = F.softplus(-margins(honest, score(drawn, found, codes))).mean()
         verdict = verdict + WRONG * F.softplus(other - honest[1]).mean()
         if step % EVERY == 0:
             few = codes[:PENALISED] / size["relu6"]
             both = slopes(x[:PENALISED], real, few) + slopes(drawn[:PENALISED], found, few)
-            verdict = verdict + EVERY * PENALTY / 2 * both
+            verdict = verdict + EVERY / RIVAL * PENALTY / 2 * both
         rival.zero_grad()
         verdict.backward()
         rival.step()
-        return {k: v.detach() for k, v in (errors | {"critic": verdict}).items()}
+        return errors | {"critic": RIVAL * verdict.detach()}
 
     def report(step):
         fitting.save_folded(out / "generator.safetensors", average)

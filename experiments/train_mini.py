@@ -36,7 +36,7 @@ SIDE = 64
 FITS = ("classifier", "judge", "scenes")
 # Passes over the data at 32, 48 and 64 pixels; of the generator at 64.
 PASSES = {"classifier": "9,6,3", "judge": "6,4,2", "scenes": "4,3,2", "generator": "4"}
-BATCH = {"classifier": 256, "judge": 256, "scenes": 256, "generator": 64}
+BATCH = {"classifier": 256, "judge": 256, "scenes": 256, "generator": 48}
 SEED = 1000  # added to --seed for judge and scenes: neither starts where the classifier did
 SCENES_WIDTH = 16
 
