@@ -98,9 +98,9 @@ def main(_):
     if stage in FITS:
         net, labels, train, valid = network_and_data(stage, names)
         print(f"{len(train[1])} pictures loaded after {time.monotonic() - begun:.0f} s", flush=True)
-        schedule |= {"rate": FLAGS.rate, "mixed": FLAGS.mixed}
-        schedule["smallest"] = FLAGS.smallest
-        schedule["start"] = FLAGS.start and pathlib.Path(FLAGS.start)
+        start = FLAGS.start and pathlib.Path(FLAGS.start)
+        schedule |= {"start": start, "rate": FLAGS.rate}
+        schedule |= {"mixed": FLAGS.mixed, "smallest": FLAGS.smallest}
         mini_classifier.fit(stage, net, train=train, valid=valid, out=out, **schedule)
         if stage != "classifier":
             mini_export.second(stage, labels, SCENES_WIDTH, valid, out)
