@@ -61,8 +61,8 @@ def pair(labels, wordnet, width, valid, out):
     encoder, decoder = (
         fitting.load_folded(out / f"{name}.safetensors") for name in ("classifier", "generator")
     )
-    network = Classifier(mini.classifier_plan(len(labels), 64, width))
-    generator = Generator(mini.generator_plan(64, width))
+    network = Classifier(mini.classifier_plan(len(labels), width))
+    generator = Generator(mini.generator_plan(width))
 
     @jax.jit
     def run(x):
@@ -77,7 +77,7 @@ def pair(labels, wordnet, width, valid, out):
     record = {
         "labels": labels,
         "wordnet": wordnet,
-        "resolution": 64,
+        "resolution": mini.SIDE,
         "width": width,
         "quantiles": list(QUANTILES),
         "code_square": float(2 * codes.var(0).sum()),
@@ -104,12 +104,12 @@ def second(name, labels, width, valid, out):
     """Writes `mini_NAME.safetensors` to `out`, of the judge or of the scenes."""
     params = fitting.load_folded(out / f"{name}.safetensors")
     images, truth = valid
-    record = {"labels": labels, "resolution": 64}
+    record = {"labels": labels, "resolution": mini.SIDE}
     if name == "judge":
         _, logits = judge.look(params, images)
         measured = {}
     else:
-        network = Classifier(mini.classifier_plan(len(labels), 64, width))
+        network = Classifier(mini.classifier_plan(len(labels), width))
 
         @jax.jit
         def run(x):

@@ -99,11 +99,11 @@ def fit(classes, width, passes, batch, seed, train, valid, out, every):
     `mini_classifier.fit` has them.
     """
     images = torch.as_tensor(train[0])
-    plain = nets.Classifier(mini.classifier_plan(classes, 64, width), 64)
+    plain = nets.Classifier(mini.classifier_plan(classes, width), mini.SIDE)
     classifier = frozen(out / "classifier.safetensors", plain)
     variance, size, upper = scales(classifier, images)
     torch.manual_seed(seed + 1)
-    net, average = fitting.network(nets.Generator(mini.generator_plan(64, width), 32 * width))
+    net, average = fitting.network(nets.Generator(mini.generator_plan(width), 32 * width))
     features = [classifier.layers[name].product.out_channels for name in ("conv2", "conv4")]
     critic, _ = fitting.network(nets.Critic(features, 32 * width))
     muon, adam = fitting.optimisers(net)

@@ -32,7 +32,6 @@ from experiments import (
 from inverse_set.models import mini
 
 FLAGS = flags.FLAGS
-SIDE = 64
 FITS = ("classifier", "judge", "scenes")
 # Passes over the data at 32, 48 and 64 pixels; of the generator at 64.
 PASSES = {"classifier": "9,6,3", "judge": "6,4,2", "scenes": "4,3,2", "generator": "4"}
@@ -77,8 +76,8 @@ def network_and_data(stage, names):
         return nets.Judge(len(labels), judge.WIDTHS, judge.BLOCKS, 0.2), labels, *data
     # So narrow a network as the scenes' underfits: dropout would only take from it.
     width, dropout = (SCENES_WIDTH, 0.0) if stage == "scenes" else (FLAGS.width, 0.2)
-    plan = mini.classifier_plan(len(labels), SIDE, width)
-    net = nets.Classifier(plan, SIDE, dropout, mini_classifier.LAST_POOLS)
+    plan = mini.classifier_plan(len(labels), width)
+    net = nets.Classifier(plan, mini.SIDE, dropout, mini_classifier.LAST_POOLS)
     return net, labels, *data
 
 

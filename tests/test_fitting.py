@@ -35,7 +35,7 @@ def pictures(side=64):
 
 def test_a_classifier_is_the_same_in_jax():
     """Its folded weights, layer by layer; the ReLU after a pooling or before it."""
-    plan = mini.classifier_plan(5, 64, 4)
+    plan = mini.classifier_plan(5, 4)
     net, x = drawn(nets.Classifier(plan, 64)), pictures()
     found = net.activations(x)
     outputs = Classifier(plan).apply(
@@ -49,14 +49,14 @@ def test_a_classifier_is_the_same_in_jax():
 def test_smaller_pictures_give_fc6_as_many_values():
     from experiments.mini_classifier import LAST_POOLS, RESOLUTIONS
 
-    net = nets.Classifier(mini.classifier_plan(5, 64, 4), 64, 0.0, LAST_POOLS).eval()
+    net = nets.Classifier(mini.classifier_plan(5, 4), 64, 0.0, LAST_POOLS).eval()
     for side in (*RESOLUTIONS, 64, 32):
         found = net.activations(pictures(side))
         assert found["pool5"].shape[2:] == (4, 4) and found["fc8"].shape == (3, 5)
 
 
 def test_a_generator_is_the_same_in_jax():
-    plan = mini.generator_plan(64, 4)
+    plan = mini.generator_plan(4)
     net, codes = drawn(nets.Generator(plan, 128)), pictures()[:, 0, :2].reshape(3, 128).relu()
     images = generator.Generator(plan).apply({"params": nets.folded(net)}, codes.numpy())
     close(images, net(codes))
@@ -73,7 +73,7 @@ def test_the_judge_is_the_same_in_jax():
 
 
 def test_folded_weights_are_loaded_again():
-    plan, x = mini.classifier_plan(5, 64, 4), pictures()
+    plan, x = mini.classifier_plan(5, 4), pictures()
     first = drawn(nets.Classifier(plan, 64))
     again = nets.loaded(nets.Classifier(plan, 64), nets.folded(first)).eval()
     torch.testing.assert_close(again(x), first(x), rtol=1e-4, atol=1e-5)
@@ -81,7 +81,7 @@ def test_folded_weights_are_loaded_again():
 
 def test_folded_weights_are_trainable_again():
     """They compute the same, and normalise: statistics of a batch would be the stored ones."""
-    plan, x = mini.classifier_plan(5, 64, 4), torch.randn(64, 3, 64, 64)
+    plan, x = mini.classifier_plan(5, 4), torch.randn(64, 3, 64, 64)
     first = drawn(nets.Classifier(plan, 64))
     again = nets.loaded(nets.Classifier(plan, 64), nets.folded(first))
     again = nets.thawed(again, lambda: again(x))
@@ -227,7 +227,7 @@ def test_mixed_pictures_have_the_share_of_their_pixels():
 
 def test_codes_without_pictures():
     """Mixtures lie between two codes; moved ones have a class's logit raised, within bounds."""
-    net = nets.Classifier(mini.classifier_plan(5, 64, 4), 64).eval()
+    net = nets.Classifier(mini.classifier_plan(5, 4), 64).eval()
     draw = torch.Generator().manual_seed(0)
     codes, upper = torch.rand(16, 128, generator=draw), torch.full((128,), 1.5)
     made = mini_generator.without_pictures(net, codes, 4, 6, upper, draw)
@@ -241,8 +241,8 @@ def test_codes_without_pictures():
 def test_the_pair_fits():
     """Every weight in fp16; natural activations and codes come on top."""
     shapes = [
-        weights.shapes(Classifier(mini.classifier_plan(200, 64)), (64, 64, 3)),
-        weights.shapes(generator.Generator(mini.generator_plan(64)), (1024,)),
+        weights.shapes(Classifier(mini.classifier_plan(200)), (64, 64, 3)),
+        weights.shapes(generator.Generator(mini.generator_plan()), (1024,)),
     ]
     sizes = [
         2 * np.prod(shape) for net in shapes for leaves in net.values() for shape in leaves.values()

@@ -196,22 +196,19 @@ def _mini(subject, seed):
     (path,) = files(subject)
     part = weights.read(path, *_remedies(subject))
     # Another seed, or scenes would be drawn with the numbers of the encoder.
-    other, part = _bundled(subject, part, None if seed is None else seed + 1, model.resolution)
+    other, part = _bundled(subject, part, None if seed is None else seed + 1)
     hashes = model.hashes | {part.name: part.digest}
     return model._replace(networks=(model.encoder, other), hashes=hashes)
 
 
 @_fitting
-def _bundled(name, part, seed, drawn=None):
-    """(`Network`, its weight file or the random one in its place) of a classifier that ships.
-
-    drawn: pixels a side of the pictures it is given, if another file says so.
-    """
-    record = part.record
-    labels, side = tuple(record["labels"]), record["resolution"]
-    if drawn not in (None, side):
-        raise ValueError(f"expected a resolution of {drawn}, file has {side}")
-    plan = mini.classifier_plan(len(labels), side, record["width"])
+def _bundled(name, part, seed):
+    """(`Network`, its weight file or the random one in its place) of a classifier that ships."""
+    record, side = part.record, mini.SIDE
+    labels = tuple(record["labels"])
+    if record["resolution"] != side:
+        raise ValueError(f"expected a resolution of {side}, file has {record['resolution']}")
+    plan = mini.classifier_plan(len(labels), record["width"])
     if seed is not None:
         part = _drawn(name, weights.shapes(Classifier(plan), (side, side, 3)), seed)
     quantiles = record["quantiles"]
@@ -222,12 +219,11 @@ def _bundled(name, part, seed, drawn=None):
 def _assemble_mini(name, classifier, generator, seed=None):
     record = classifier.record
     encoder, classifier = _bundled(name, classifier, seed)
-    side = record["resolution"]
-    plan = mini.generator_plan(side, record["width"])
+    plan = mini.generator_plan(record["width"])
     if seed is not None:
         expected = weights.shapes(Generator(plan), encoder.shapes["fc6"])
         generator = _drawn("mini's generator", expected, seed, plan.deconvs)
-    model = _model(name, side, (encoder,), [classifier], generator, plan, mini.DRAWN)
+    model = _model(name, mini.SIDE, (encoder,), [classifier], generator, plan, mini.DRAWN)
     if seed is None and model.starts is None:
         raise ValueError("codes/starts is expected and not there")
     return model

@@ -17,7 +17,7 @@ CAFFE = (  # what CaffeNet has and mini lacks: groups, stride 4, clipped pools, 
     Dense("fc7", 6),
     Dense("fc8", 4),
 )
-PLANS = {"mini": (mini.classifier_plan(3, 32, 2), 32), "caffe": (CAFFE, 43)}
+PLANS = {"mini": (mini.classifier_plan(3, 2), mini.SIDE), "caffe": (CAFFE, 43)}
 
 
 def case(plan, size):

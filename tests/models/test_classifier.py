@@ -59,22 +59,20 @@ def test_relu_names():
     assert [relu_name(name) for name in ("conv1", "fc6", "conv12")] == ["relu1", "relu6", "relu12"]
 
 
-@pytest.mark.parametrize("resolution", [32, 64])
-def test_mini_shapes(resolution):
-    """CaffeNet's layers; fc6 reads 4x4 pixels at either resolution."""
-    plan = mini.classifier_plan(7, resolution, 4)
-    images = jax.ShapeDtypeStruct((2, resolution, resolution, 3), jnp.float32)
+def test_mini_shapes():
+    """CaffeNet's layers; fc6 reads 4x4 pixels."""
+    plan = mini.classifier_plan(7, 4)
+    images = jax.ShapeDtypeStruct((2, mini.SIDE, mini.SIDE, 3), jnp.float32)
     network = Classifier(plan)
     outputs, _ = jax.eval_shape(network.init_with_output, jax.random.key(0), images)
     shapes = {name: values.shape[1:] for name, values in outputs.items()}
     assert [layer.name for layer in plan] == MINI
-    large = resolution == 64
     sides = [shapes[name][0] for name in ("conv1", "pool1", "pool2", "conv5", "pool5")]
-    assert sides == ([64, 32, 16, 16, 4] if large else [32, 16, 8, 8, 4])
+    assert sides == [64, 32, 16, 16, 4]
     widths = [shapes[f"conv{number}"][-1] for number in range(1, 6)]
-    assert widths == ([6, 12, 24, 24, 24] if large else [4, 12, 20, 20, 16])
+    assert widths == [6, 12, 24, 24, 24]
     assert shapes["relu5"] == shapes["conv5"] and shapes["relu6"] == shapes["fc6"] == (128,)
-    assert shapes["fc7"] == ((128,) if large else (64,)) and shapes["fc8"] == (7,)
+    assert shapes["fc7"] == (128,) and shapes["fc8"] == (7,)
 
 
 def test_every_layer_is_read_by_name(case):

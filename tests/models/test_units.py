@@ -38,7 +38,7 @@ def rising(shape):
 
 NETWORK = zoo.Network(
     name="mini",
-    plan=mini.classifier_plan(len(LABELS), 32, 4),
+    plan=mini.classifier_plan(len(LABELS), 4),
     weights=None,
     pixels=mini.PIXELS,
     labels=LABELS,

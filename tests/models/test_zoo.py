@@ -19,7 +19,7 @@ QUANTILES = [1, 25, 50, 75, 99.9]
 RECORD = {
     "labels": ["goldfish, Carassius auratus", "monarch", "king penguin"],
     "wordnet": ["n01443537", "n02279972", "n02056570"],
-    "resolution": 32,
+    "resolution": 64,
     "width": 4,
     "quantiles": QUANTILES,
     "code_square": 12.5,
@@ -45,11 +45,11 @@ def tensors_of(network, example, rng):
 def make_contents():
     """The tensors of a small pair, laid out as experiments/mini_export.py writes them."""
     rng = np.random.default_rng(0)
-    image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
     code = jax.ShapeDtypeStruct((1, 128), jnp.float32)
-    classifier = tensors_of(Classifier(mini.classifier_plan(3, 32, 4)), image, rng)
-    generator = tensors_of(Generator(mini.generator_plan(32, 4)), code, rng)
-    for layer, shape in (("conv5", (8, 8, 16)), ("fc6", (128,)), ("fc7", (64,)), ("fc8", (3,))):
+    classifier = tensors_of(Classifier(mini.classifier_plan(3, 4)), image, rng)
+    generator = tensors_of(Generator(mini.generator_plan(4)), code, rng)
+    for layer, shape in (("conv5", (16, 16, 24)), ("fc6", (128,)), ("fc7", (128,)), ("fc8", (3,))):
         classifier[f"natural/{layer}"] = np.sort(rng.normal(size=(len(QUANTILES), *shape)), axis=0)
     classifier["codes/upper"] = rng.uniform(1, 2, 128)
     classifier["codes/starts"] = rng.uniform(0, 1, (7, 128))
@@ -89,7 +89,7 @@ def model(tmp_path_factory, contents):
 
 @pytest.fixture(scope="module")
 def images():
-    return np.random.default_rng(3).integers(0, 256, (5, 32, 32, 3), np.uint8)
+    return np.random.default_rng(3).integers(0, 256, (5, 64, 64, 3), np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def test_load_returns_what_was_written(model, contents):
     classifier, generator = contents[CLASSIFIER], contents[GENERATOR]
     assert (model.name, model.resolution, model.encoder.labels) == (
         "mini",
-        32,
+        64,
         tuple(RECORD["labels"]),
     )
     assert model.record == RECORD
@@ -130,7 +130,7 @@ def test_load_returns_what_was_written(model, contents):
             assert weights[layer][leaf].dtype == np.float32
             np.testing.assert_array_equal(weights[layer][leaf], tensors[key])
     assert list(model.encoder.shapes) == [*(layer.name for layer in model.encoder.plan), "prob"]
-    assert model.encoder.shapes["conv5"] == (8, 8, 16)
+    assert model.encoder.shapes["conv5"] == (16, 16, 24)
     assert model.encoder.shapes["fc8"] == model.encoder.shapes["prob"] == (3,)
     assert list(model.encoder.quantiles) == QUANTILES
     assert set(model.encoder.natural) == {"conv5", "fc6", "fc7", "fc8"}
@@ -219,16 +219,16 @@ def test_weights_that_are_no_numbers(folder, contents, name, key, value):
 @pytest.mark.parametrize(
     "name, key, shape, both",
     [
-        (CLASSIFIER, "fc6/kernel", (128, 256), ("fc6.kernel", "(256, 128)", "(128, 256)")),
-        (CLASSIFIER, "fc8/kernel", (64, 4), ("fc8.kernel", "(64, 3)", "(64, 4)")),
-        (CLASSIFIER, "conv1/kernel", (3, 3, 1, 4), ("conv1.kernel", "3, 4)", "(3, 3, 1, 4)")),
+        (CLASSIFIER, "fc6/kernel", (128, 384), ("fc6.kernel", "(384, 128)", "(128, 384)")),
+        (CLASSIFIER, "fc8/kernel", (128, 4), ("fc8.kernel", "(128, 3)", "(128, 4)")),
+        (CLASSIFIER, "conv1/kernel", (5, 5, 1, 6), ("conv1.kernel", "3, 6)", "(5, 5, 1, 6)")),
         (CLASSIFIER, "conv2/bias", (1,), ("conv2.bias", "(12,)", "(1,)")),
-        (GENERATOR, "deconv5/kernel", (4, 4, 16, 20), ("deconv5.kernel", "20, 16)", "16, 20)")),
+        (GENERATOR, "deconv5/kernel", (4, 4, 24, 16), ("deconv5.kernel", "16, 24)", "24, 16)")),
         (CLASSIFIER, "codes/upper", (127,), ("codes/upper", "(127,)", "(128,)")),
         (CLASSIFIER, "codes/starts", (7, 127), ("codes/starts", "128", "127")),
         (CLASSIFIER, "codes/upper", (), ("codes/upper",)),
         (CLASSIFIER, "natural/fc8", (5, 2), ("natural/fc8", "(5, 3)", "(5, 2)")),
-        (CLASSIFIER, "natural/conv5", (4, 8, 8, 16), ("natural/conv5", "(5, 8", "(4, 8")),
+        (CLASSIFIER, "natural/conv5", (4, 16, 16, 24), ("natural/conv5", "(5, 16", "(4, 16")),
     ],
 )
 def test_wrong_shapes_name_both_sides(folder, contents, name, key, shape, both):
@@ -275,8 +275,8 @@ def test_tensors_that_nobody_asked_for(folder, contents, name, key):
         {"width": None},
         {"resolution": 2},
         {"resolution": 0},
-        {"resolution": 64},
-        {"resolution": "32"},
+        {"resolution": 63},
+        {"resolution": "64"},
         {"quantiles": None},
         {"quantiles": [1, 2]},
         {"quantiles": ["a", "b", "c", "d", "e"]},
@@ -360,7 +360,7 @@ def test_networks_read_the_encoder_and_the_units(model, images, outputs):
     np.testing.assert_allclose(activations, np.stack(expected, axis=1), **close)
 
 
-@pytest.mark.parametrize("unit", [Unit("pool1", (15, 0, 3)), Unit("conv2", (0, 15, 11))])
+@pytest.mark.parametrize("unit", [Unit("pool1", (31, 0, 3)), Unit("conv2", (0, 31, 11))])
 def test_networks_of_a_unit_before_the_encoder(model, images, outputs, unit):
     networks = bind.networks(model, [unit])
     features, activations = jax.jit(networks.read)(images.astype(np.float32) / 255)
@@ -374,7 +374,7 @@ def test_networks_generate_and_finish(model):
     generated = jax.jit(networks.generate)(model.starts[:2])
     apply = jax.jit(Generator(model.generator.plan).apply)
     expected = apply({"params": model.generator.weights}, model.starts[:2])
-    assert generated.shape == (2, 32, 32, 3)
+    assert generated.shape == (2, 64, 64, 3)
     np.testing.assert_allclose(generated, expected, rtol=1e-6)
     np.testing.assert_array_equal(networks.finish(generated), bind.quantise(generated))
 
@@ -463,7 +463,7 @@ def test_kinds_of_starting_codes_differ(model):
 
 
 SCENES = "mini_scenes.safetensors"
-PLACES = {"labels": ["beach", "street"], "resolution": 32, "width": 4, "quantiles": QUANTILES}
+PLACES = {"labels": ["beach", "street"], "resolution": 64, "width": 4, "quantiles": QUANTILES}
 
 
 @pytest.fixture
@@ -496,7 +496,7 @@ def test_a_model_is_its_own_subject(folder):
     assert model.networks == (model.encoder,)
 
 
-@pytest.mark.parametrize("change", [{"resolution": 64}, {"width": 8}, {"labels": ["beach"]}, None])
+@pytest.mark.parametrize("change", [{"resolution": 32}, {"width": 8}, {"labels": ["beach"]}, None])
 def test_a_subject_that_does_not_fit(with_scenes, change):
     data = (with_scenes / SCENES).read_bytes()
     if change is None:
