@@ -34,7 +34,7 @@ flags.DEFINE_string("weights", None, "random:SEED for untrained networks")
 flags.DEFINE_string("out", None, "folder to write; default runs/paper/NAME")
 flags.DEFINE_boolean("quick", False, "2 seeds of 30 samples: does it run, not what does it find")
 flags.DEFINE_integer("seeds", 5, "repetitions", lower_bound=1)
-flags.DEFINE_integer("num_samples", 500, "samples a run", lower_bound=10)
+flags.DEFINE_integer("num_samples", 100, "samples a run (the paper's: 500)", lower_bound=10)
 flags.DEFINE_integer("num_seeds", 10, "codes a step (K)", lower_bound=2)
 
 
@@ -126,10 +126,8 @@ def _compiled_for(model, row):
 def sample(model, row, seed):
     """(`certified.Found`, seconds) of one run."""
     count = row.num_samples or (30 if FLAGS.quick else FLAGS.num_samples)
-    seeds, start = row.num_seeds or FLAGS.num_seeds, None
-    if row.start is not None:
-        model = model._replace(starts=row.start(model, seeds, seed))
-        start = "natural"  # the codes just put there, all of them, in some order
+    seeds = row.num_seeds or FLAGS.num_seeds
+    start = row.start and row.start(model, seeds, seed)
     began = time.perf_counter()
     found = certified.sample(
         model, row.asked, count, seeds, seed, row.settings, start, row.natural_codes

@@ -16,7 +16,7 @@ from experiments import common
 
 def rows(model):
     paper = ("conv5/196@6,6:170:200", "conv5/196@6,6:260:300")
-    bundled = ("conv5/54@4,4:p90:p95", "conv5/54@4,4:p99:p99.9")
+    bundled = ("conv5/54@8,8:p90:p95", "conv5/54@8,8:p99:p99.9")
     lower, higher = common.chosen(paper, bundled)
     return [common.Row("lower", (lower,)), common.Row("higher", (higher,))]
 

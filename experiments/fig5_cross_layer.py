@@ -16,7 +16,7 @@ from experiments import common
 
 def rows(model):
     paper = ("conv5/196@6,6:260:300", "fc8/toilet tissue:20:50", "fc8/toilet seat:40:50")
-    bundled = ("conv5/54@4,4:p99:p99.9", "fc8/bell pepper:p95:p99.9", "fc8/monarch:p95:p99.9")
+    bundled = ("conv5/54@8,8:p99:p99.9", "fc8/bell pepper:p95:p99.9", "fc8/monarch:p95:p99.9")
     hidden, first, second = common.chosen(paper, bundled)
     return [common.Row("first", (hidden, first)), common.Row("second", (hidden, second))]
 

@@ -1,14 +1,14 @@
-"""Fig. 9: what the fast process gives up.  100 samples, K = 10, the same starting codes.
+"""Fig. 9: what the fast process gives up.  40 samples, K = 10, the same starting codes.
 
     python -m experiments.fig9_approximation
     python -m experiments.fig9_approximation --model=caffenet --seeds=1
 
-    joint   eq. 16: all 100 codes at once, until diversity stops growing or the budget ends
+    joint   eq. 16: all 40 codes at once, until diversity stops growing or the budget ends
     full    seeds optimised until their diversity stops growing, then sampling
     fast    seeds stopped as soon as they are inside, then sampling (the method)
 
 Every row should say inside 1.  The paper's claim: the three look alike, so fast should keep most of
-joint's distance at a small part of its steps.  `steps` are gradient steps, of 100 codes in joint
+joint's distance at a small part of its steps.  `steps` are gradient steps, of 40 codes in joint
 and of 10 in the others; `work` (printed) is steps times codes, and seconds are what a person waits.
 The first ten starting codes of joint are those of the other two.  The budget of joint and of full
 seeds is 300 steps on the bundled model (1000 on caffenet), a plateau 100 steps without a thousandth
@@ -21,7 +21,7 @@ from experiments import common
 from inverse_set.models import bind
 from inverse_set.settings import Settings
 
-SAMPLES, SEEDS = 100, 10
+SAMPLES, SEEDS = 40, 10
 
 
 def starts(model, count, seed):

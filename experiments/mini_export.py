@@ -7,14 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
 
-from experiments import fitting, judge
+from experiments import fitting, judge, tiny_imagenet
 from inverse_set.models import mini
 from inverse_set.models.classifier import Classifier
 from inverse_set.models.generator import Generator
 
 QUANTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99, 99.5, 99.9)
 LAYERS = ("conv5", "fc6", "fc7", "fc8")  # whose natural activations ship
-STARTS = 200  # codes of valid pictures that ship as natural starting points
 LIMIT = 24.0  # MiB that the pair may have
 BATCH = 200
 
@@ -52,7 +51,7 @@ def write(path, tensors, record):
     return size
 
 
-def pair(labels, wordnet, width, valid, out):
+def pair(labels, wordnet, width, train, valid, out):
     """Writes `mini_classifier.safetensors` and `mini_generator.safetensors` to `out`.
 
     Returns what to exit with: None, or a complaint about the files' size.
@@ -86,12 +85,13 @@ def pair(labels, wordnet, width, valid, out):
         "own_agreement": float((again.argmax(-1) == own).mean()),
         "relative_error": float(errors.mean() / (images / 255.0).var()),
     }
-    chosen = np.random.default_rng(0).choice(len(codes), min(STARTS, len(codes)), replace=False)
+    few = train[0][tiny_imagenet.of_each(train[1], tiny_imagenet.STARTS)]
+    starts = by_batches(lambda x: run(x)[0]["relu6"], few)
     tensors = {
         **flat(encoder),
         **natural(outputs),
         "codes/upper": np.percentile(codes, 99.9, axis=0).astype(np.float16),
-        "codes/starts": codes[chosen].astype(np.float16),
+        "codes/starts": starts.astype(np.float16),
     }
     size = write(out / "mini_classifier.safetensors", tensors, record)
     size += write(out / "mini_generator.safetensors", flat(decoder), record)

@@ -17,6 +17,7 @@ from absl import app, flags
 from experiments import common
 from inverse_set import certified
 from inverse_set.errors import UserError
+from inverse_set.models import bind, units
 from inverse_set.settings import Settings
 
 FLAGS = flags.FLAGS
@@ -26,23 +27,36 @@ COLUMNS = ("layer", "unit", "low", "high", "inside", "seeds", "steps", "nearest"
 
 
 def chosen(model):
-    """[(layer, unit)]: all units of the last layer and some of the hidden one."""
+    """{layer: its units}: all of the last layer and some of the hidden one."""
     network = model.subject
     last = network.plan[-1].name
     classes = np.arange(network.shapes[last][-1])
     channels = np.random.default_rng(0).permutation(network.shapes[HIDDEN][-1])[:UNITS]
     few = 2 if FLAGS.quick else None
-    pairs = [(last, unit) for unit in classes[:few]]
-    return pairs + [(HIDDEN, unit) for unit in np.sort(channels)[:few]]
+    return {last: classes[:few], HIDDEN: np.sort(channels)[:few]}
 
 
-def reach(model, layer, unit):
-    """{column: value} of one unit; inside is 0 where there is no interval."""
+def natural(model, layer, chosen):
+    """`[M, units]`: what the natural codes' pictures give a layer's units; None without codes."""
+    if model.starts is None:
+        return None
+    each = [units.parse_unit(model, f"{layer}/{unit}") for unit in chosen]
+    return bind.raw_activations(model, each, model.starts)
+
+
+def reach(model, layer, unit, activations):
+    """{column: value} of one unit; inside is 0 where there is no interval.
+
+    activations: `[M, 1]`, of the model's natural codes, known here for all units at once.
+    """
     seeds = FLAGS.num_seeds
     blank = dict.fromkeys(COLUMNS, "") | {"layer": layer, "unit": unit, "seeds": seeds}
-    asked, settings = (f"{layer}/{unit}:{INTERVAL}",), Settings(seed_steps=BUDGET)
+    text, settings = f"{layer}/{unit}:{INTERVAL}", Settings(seed_steps=BUDGET)
     try:
-        found = certified.sample(model, asked, seeds, seeds, 0, settings)
+        parsed, asked = units.parse_constraint(model, text)
+        codes, interval = bind.default_start(model), [(asked.low, asked.high)]
+        codes = bind.starting_codes(model, codes, seeds, 0, [parsed], interval, activations)
+        found = certified.sample(model, (text,), seeds, seeds, 0, settings, codes)
     except UserError as error:
         return blank | {"inside": 0, "nearest": error.what}
     (constraint,) = found.constraints
@@ -59,10 +73,12 @@ def reach(model, layer, unit):
 def main(_):
     model, place = common.model(), common.folder("reach")
     rows = []
-    for layer, unit in chosen(model):
-        rows.append(reach(model, layer, unit))
-        if rows[-1]["inside"] < FLAGS.num_seeds:
-            print(*(f"{k} {v}" for k, v in rows[-1].items()), sep="  ", flush=True)
+    for layer, numbers in chosen(model).items():
+        known = natural(model, layer, numbers)
+        for i, unit in enumerate(numbers):
+            rows.append(reach(model, layer, unit, None if known is None else known[:, i : i + 1]))
+            if rows[-1]["inside"] < FLAGS.num_seeds:
+                print(*(f"{k} {v}" for k, v in rows[-1].items()), sep="  ", flush=True)
     with open(place / "reach.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()

@@ -1,7 +1,7 @@
 """Real pictures whose activation lies in an interval: what samples are held against.
 
-Those of the training shards of the bundled model's classes.  The sampler never sees them (its
-starting codes are of valid pictures), but the networks were trained on them.
+A hundred training pictures of each of the bundled model's classes.  The sampler never sees them
+(its starting codes are of others), but the networks were trained on them.
 """
 
 import functools
@@ -37,7 +37,7 @@ def reader(plan, scale):
 
 
 def load(model, folder, batch=250):
-    """`Real` of every training picture of the model's classes; None without a folder.
+    """`Real` of the pictures; None without a folder.
 
     Other models than the bundled one read other pictures: None as well.
     """
@@ -45,7 +45,8 @@ def load(model, folder, batch=250):
         return None
     order = [wordnet for wordnet, _ in tiny_imagenet.class_names(folder)]
     classes = [order.index(wordnet) for wordnet in model.record["wordnet"]]
-    images, _ = tiny_imagenet.load(folder, "train", classes)
+    images, labels = tiny_imagenet.load(folder, "train", classes)
+    images = images[tiny_imagenet.of_each(labels, tiny_imagenet.COMPARED)]
     network, params = model.encoder, judge.load()
     read = reader(network.plan, network.pixels)
     parts = []

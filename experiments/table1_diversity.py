@@ -3,18 +3,18 @@
     python -m experiments.table1_diversity --data=DIR
     python -m experiments.table1_diversity --model=caffenet --seeds=1
 
-Rows of a unit:
+Rows of a unit, of 100 samples (--num_samples, the paper's 500):
 
-    ours          500 samples by the refining walk from 100 seeds, its gradient step twice as long
-    likely        500 by the refining walk from 400 seeds, of the intersection of the interval and
-                  one of the class's probability, where PPGN's samples in the first interval lie:
-                  that is what PPGN is conditioned on
-    direct        500 samples by the direct walk from 100 seeds
-    paper         500 samples by the paper's rule to the letter from 10 seeds, first repetition only
-    ppgn          10 chains of 200 steps, every fourth step: 500 samples, no interval (the paper's)
+    ours          by the refining walk, five samples a seed, its gradient step twice as long
+    likely        by the refining walk, five samples to four seeds, of the intersection of
+                  the interval and one of the class's probability, where PPGN's samples in the
+                  first interval lie: that is what PPGN is conditioned on
+    direct        by the direct walk, five samples a seed
+    paper         by the paper's rule to the letter from 10 seeds, first repetition only
+    ppgn          10 chains of 200 steps, of every fourth step: no interval (the paper's)
     ppgn_matched  those of all 2,000 steps that lie in the interval
     ours_matched, likely_matched  ours cut to as many
-    ppgn_many     500 interval-matched samples of 300 chains, or as many as there are
+    ppgn_many     interval-matched samples of 300 chains, or as many as there are
     real          every real picture in the interval, with --data
 
 Inside should be 1 for ours.  The paper's claim is a distance 1.16 to 1.22 times PPGN's.  With
@@ -169,7 +169,7 @@ def compare(name, repetitions):
     model = common.model()
     asked = common.chosen(PAPER, BUNDLED)
     names = list(asked)[:1] if FLAGS.quick else list(asked)
-    count, seeds = (40, 20) if FLAGS.quick else (FLAGS.num_samples, 100)
+    count, seeds = (40, 20) if FLAGS.quick else (FLAGS.num_samples, FLAGS.num_samples // 5)
     chains = 20 if FLAGS.quick else rival.MANY
     folder, natural = common.folder(name), common.natural_distance(model)
     pictures_in = real.load(model, FLAGS.data)

@@ -13,6 +13,8 @@ from PIL import Image
 
 FORMATS = ("WEBP", "JPEG", "PNG")
 SIDE = 64
+# Training pictures of each class: whose codes ship to start from, what samples are held against.
+STARTS, COMPARED = slice(5), slice(5, 105)
 
 
 def class_names(folder):
@@ -49,6 +51,11 @@ def load(folder, split, classes):
         for _ in pool.map(decode, range(0, len(records), 500)):
             pass  # raises what a thread raised
     return images, np.asarray(numbers, np.int32)
+
+
+def of_each(labels, numbers):
+    """Places of those pictures that have the numbers, a slice, among the ones of their label."""
+    return np.concatenate([np.flatnonzero(labels == label)[numbers] for label in np.unique(labels)])
 
 
 def resized(images, resolution, batch=500):

@@ -105,11 +105,10 @@ def main(_):
             mini_export.second(stage, labels, SCENES_WIDTH, valid, out)
         return
     classes = chosen_classes(len(names))
-    valid = tiny_imagenet.load(FLAGS.data, "valid", classes)
+    train, valid = (tiny_imagenet.load(FLAGS.data, split, classes) for split in ("train", "valid"))
     if stage == "export":
         wordnet, labels = zip(*(names[label] for label in classes), strict=True)
-        sys.exit(mini_export.pair(labels, wordnet, FLAGS.width, valid, out))
-    train = tiny_imagenet.load(FLAGS.data, "train", classes)
+        sys.exit(mini_export.pair(labels, wordnet, FLAGS.width, train, valid, out))
     mini_generator.fit(len(classes), FLAGS.width, train=train, valid=valid, out=out, **schedule)
 
 

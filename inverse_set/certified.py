@@ -56,7 +56,8 @@ def sample(
     """Samples the inverse set of one neuron, or the intersection of several.
 
     model: from `load`.  asked: texts such as "fc8/monarch:p95:p99.9".
-    settings: `Settings`.  start: see `bind.starting_codes`; None takes the best the model offers.
+    settings: `Settings`.  start: codes `[K, D]`, or a kind of `bind.starting_codes`; None
+    takes the best kind that the model offers.
     natural_codes: hold codes to the range of E over natural pictures (not under the paper rule).
     Returns `Found`.  Every picture's activation is recomputed in NumPy float64 from its 8 bits.
     """
@@ -78,7 +79,11 @@ def sample(
     if model.starts is not None and len(model.starts) > 1:
         natural = natural._replace(codes=model.starts)
     count = num_samples if settings.method == "joint" else num_seeds
-    codes = bind.starting_codes(model, start or bind.default_start(model), count, seed)
+    codes = bind.default_start(model) if start is None else start
+    if isinstance(codes, str):
+        intervals = [(c.low, c.high) for c in constraints]
+        codes = bind.starting_codes(model, codes, count, seed, chosen, intervals)
+    seconds["start"] = clock.lap()
 
     def timed(phase, done, total, note):
         seconds[phase] = seconds.get(phase, 0.0) + clock.lap()

@@ -109,8 +109,8 @@ def _define_sample(values):
         "start",
         None,
         STARTS,
-        "codes of real pictures, of noise pictures (the paper), or N(0, 1); the default is the "
-        "first that the model has",
+        "codes of the real pictures nearest to the intervals, of any real pictures, of noise "
+        "pictures (the paper), or N(0, 1); the default is the first that the model has",
         flag_values=values,
     )
     flags.DEFINE_integer(

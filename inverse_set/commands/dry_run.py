@@ -17,7 +17,7 @@ DOUBLE = 0.12  # of that rate, what the certificate in float64 reaches
 SIZE = 1024  # of the square matrices whose product is timed
 
 
-def main(model, units, settings, num_samples, num_seeds):
+def main(model, units, settings, num_samples, num_seeds, start):
     """Prints FLOPs, memory and estimated time; returns the exit code."""
     joint = settings.method == "joint"
     count = num_samples if joint else num_seeds
@@ -25,6 +25,7 @@ def main(model, units, settings, num_samples, num_seeds):
     rate = SHARE * matmul_rate()
     # A sampling step takes a gradient (two forward passes' worth) and at least one look.
     walking = 0 if joint else -(-(num_samples - num_seeds) // num_seeds)
+    choosing = len(model.starts) if start == "nearest" else 0  # codes of which some are taken
     again = 1 if settings.micro and (joint or settings.micro < count) else 0  # a pass for the mean
     descending = (2 + again) * count * forward
     passes = 3
@@ -42,6 +43,7 @@ def main(model, units, settings, num_samples, num_seeds):
     table = Table(title="dry run: nothing was sampled", box=None, show_header=False)
     rows = {
         "forward pass of a picture": f"{forward / 1e9:.3g} GFLOP",
+        "choice of starting codes": f"about {_seconds(choosing * forward / rate)}",
         f"gradient step of {count} codes": f"{descending / 1e9:.4g} GFLOP, "
         f"about {_seconds(descending / rate)}",
         "descent, at most": f"{settings.seed_steps} steps, "

@@ -58,7 +58,7 @@ def main(values, load):
     start = values.start or bind.default_start(model)
     bind.check_start(model, start)
     if values.dry_run:
-        return dry_run.main(model, chosen, settings, values.num_samples, values.num_seeds)
+        return dry_run.main(model, chosen, settings, values.num_samples, values.num_seeds, start)
     results.claim(values.out, values.overwrite)
     with progress.reporting() as report:
         found = certified.sample(

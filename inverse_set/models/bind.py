@@ -13,7 +13,8 @@ from inverse_set.models.classifier import Classifier, names
 from inverse_set.models.generator import Generator
 from inverse_set.models.zoo import ENCODER
 
-STARTS = ("natural", "noise", "gaussian")
+STARTS = ("nearest", "natural", "noise", "gaussian")
+CHOICE = 2  # nearest natural codes among which each start is drawn, so that seeds differ
 
 
 @functools.cache
@@ -119,31 +120,43 @@ def measure(model, images, units, batch=None):
 def default_start(model):
     """The kind of starting codes that a model offers."""
     if model.starts is not None:
-        return "natural"
+        return "nearest"
     return "gaussian" if model.untrained else "noise"
 
 
 def check_start(model, kind):
     """UserError if the model has no starting codes of this kind."""
-    if kind == "natural" and model.starts is None:
+    if kind in ("nearest", "natural") and model.starts is None:
         raise UserError(
             f"{model.name} has no codes of natural pictures to start from",
             "give --start=noise or --start=gaussian, or convert its weights with --images=DIR",
         )
 
 
-def starting_codes(model, kind, count, seed):
+def starting_codes(model, kind, count, seed, units=(), intervals=(), activations=None):
     """`[count, D]` codes to start from; count >= 1.
 
-    kind: "natural", codes of real pictures, drawn at random; "noise", uniform random pictures
-    through E, as sec. 3.4 has it (nearly one code); "gaussian", N(0, 1) before the box.
+    kind: "nearest", codes of real pictures whose G(c) bring the units nearest to their intervals,
+    drawn at random from the nearest twice as many; "natural", codes of real pictures, drawn at
+    random; "noise", uniform random pictures through E, as sec. 3.4 has it (nearly one code);
+    "gaussian", N(0, 1) before the box.
+    units: of `parse_unit`, P of them.  intervals: `[P, 2]`.  Without them, or with too few codes to
+    choose from, "nearest" is "natural".  activations: `[M, P]`, of the model's natural codes, where
+    they are known already.
     """
     key = jax.random.key(seed)
-    if kind == "natural":
+    if kind in ("nearest", "natural"):
         check_start(model, kind)
         total = len(model.starts)
         rounds = [jax.random.fold_in(key, r) for r in range(-(-count // total))]
         order = np.concatenate([jax.random.permutation(k, total) for k in rounds])
+        if kind == "nearest" and len(units) and CHOICE * count < total:
+            low, high = np.asarray(intervals, float).T
+            if activations is None:
+                activations = raw_activations(model, units, model.starts)
+            gaps = np.maximum(low - activations, activations - high) / (high - low)
+            gaps = np.maximum(gaps, 0).max(1)[order]
+            order = order[np.sort(np.argsort(gaps, kind="stable")[: CHOICE * count])]
         return model.starts[order[:count]]
     if kind == "gaussian":
         return np.asarray(jax.random.normal(key, (count, *model.encoder.shapes["fc6"])))

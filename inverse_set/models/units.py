@@ -11,7 +11,7 @@ from inverse_set.models.classifier import PROB
 from inverse_set.models.zoo import Unit
 from inverse_set.types import Constraint
 
-FORM = "write LAYER/UNIT:LOW:HIGH, for example fc8/monarch:p95:p99.9 or conv5/12@4,4:3.5:6"
+FORM = "write LAYER/UNIT:LOW:HIGH, for example fc8/monarch:p95:p99.9 or conv5/12@8,8:3.5:6"
 
 
 def parse_constraint(model, text):
@@ -164,7 +164,7 @@ def natural_percentile(model, unit, percentile, whole=None):
 
 
 def unit_name(model, unit):
-    """A short name for people: `fc8/monarch`, `conv5/12@4,4`, `places205.fc8/gas station`."""
+    """A short name for people: `fc8/monarch`, `conv5/12@8,8`, `places205.fc8/gas station`."""
     channel, network = unit.index[-1], network_of(model, unit)
     layer = f"{network.name}.{unit.layer}" if len(model.networks) > 1 else unit.layer
     if named(network, unit.layer):

@@ -431,7 +431,7 @@ def test_quantised_images_are_those_of_an_8_bit_file(compiled):
     assert np.abs(once - np.clip(images, 0, 1)).max() <= 0.5 / 255 + 1e-7
 
 
-@pytest.mark.parametrize("kind", ["natural", "gaussian", "noise"])
+@pytest.mark.parametrize("kind", ["nearest", "natural", "gaussian", "noise"])
 def test_starting_codes_follow_the_seed(model, kind):
     codes = bind.starting_codes(model, kind, 5, 0)
     assert codes.shape == (5, 128)
@@ -448,6 +448,21 @@ def test_natural_starting_codes_repeat_only_once_all_are_used(model):
     assert sorted(rows[:7]) == sorted(rows[7:14]) == list(range(7))
     assert len(set(rows[14:])) == 3
     assert rows[:7] != rows[7:14]
+
+
+def test_the_nearest_codes_are_those_whose_pictures_are(model):
+    """Two of the four of seven nearest, by whichever of two intervals is missed by more widths."""
+    chosen = [Unit("fc8", (0,)), Unit("conv5", (8, 8, 1))]
+    activations = bind.raw_activations(model, chosen, model.starts)
+    intervals = np.quantile(activations, [0.6, 0.9], axis=0).T
+    low, high = intervals.T
+    outside = np.where(activations < low, low - activations, activations - high) / (high - low)
+    order = np.argsort(np.maximum(outside, 0).max(1), kind="stable")
+    drawn = [bind.starting_codes(model, "nearest", 2, seed, chosen, intervals) for seed in range(9)]
+    rows = {np.flatnonzero((model.starts == code).all(1)).item() for two in drawn for code in two}
+    assert rows == set(order[:4])
+    every = [bind.starting_codes(model, kind, 4, 0, chosen, intervals) for kind in bind.STARTS[:2]]
+    np.testing.assert_array_equal(*every)  # no choice: 8 are asked for
 
 
 def test_kinds_of_starting_codes_differ(model):
