@@ -205,7 +205,7 @@ def save_folded(path, net):
     """The weights as a file of fp16, all that later stages and the export read."""
     tensors = {
         f"{layer}/{leaf}": value.astype(np.float16)
-        for layer, leaves in nets.folded(net).items()
+        for layer, leaves in nets.centred(nets.folded(net)).items()
         for leaf, value in leaves.items()
     }
     save(path, lambda place: safetensors.numpy.save_file(tensors, place))

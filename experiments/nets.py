@@ -213,6 +213,18 @@ def folded(net):
     return found
 
 
+def centred(folded):
+    """Folded weights whose logits have the mean 0, of classifiers; others as they are.
+
+    What all logits share is nothing to a softmax and free in training, but most of what a single
+    logit varies by: a neuron that is to stand for its class must not have it.
+    """
+    if "fc8" not in folded:
+        return folded
+    head = {leaf: value - value.mean(-1, keepdims=True) for leaf, value in folded["fc8"].items()}
+    return folded | {"fc8": head}
+
+
 @torch.no_grad()
 def loaded(net, folded):
     """A classifier with folded weights `{layer: {kernel, bias}}`, to be run in evaluation mode."""

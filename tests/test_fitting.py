@@ -79,6 +79,20 @@ def test_folded_weights_are_loaded_again():
     torch.testing.assert_close(again(x), first(x), rtol=1e-4, atol=1e-5)
 
 
+def test_centred_logits_say_the_same():
+    net, x = drawn(nets.Classifier(mini.classifier_plan(5, 4), 64)), pictures()
+    torch.nn.init.uniform_(net.layers["fc8"].bias, 3, 9)
+    params = nets.centred(nets.folded(net))
+    outputs = Classifier(mini.classifier_plan(5, 4)).apply(
+        {"params": params}, x.permute(0, 2, 3, 1).numpy()
+    )
+    plain = net(x)
+    assert plain.mean() > 2 and np.abs(outputs["fc8"].mean(-1)).max() < 1e-5
+    close(outputs["fc8"], plain - plain.mean(1, keepdim=True))
+    other = nets.folded(nets.Generator(mini.generator_plan(4), 128))
+    assert nets.centred(other) is other
+
+
 def test_folded_weights_are_trainable_again():
     """They compute the same, and normalise: statistics of a batch would be the stored ones."""
     plan, x = mini.classifier_plan(5, 4), torch.randn(64, 3, 64, 64)
