@@ -2,8 +2,8 @@
 
     python -m experiments.quality --data=DIR
 
-Prints, and writes to numbers.csv, for the valid shard and for samples of 50 class units (or all, if
-there are fewer) at p99 to p99.9, fifty of each by either walk:
+Prints, and writes to numbers.csv, for the valid shard and for samples of 50 class units, evenly
+spread, at p99 to p99.9, fifty of each by either walk:
 
     top1            of the classifier
     kept            share of pictures x for which it says of G(E(x)) what it says of x
@@ -17,8 +17,9 @@ there are fewer) at p99 to p99.9, fifty of each by either walk:
     least_nearest   mean distance to the nearest neighbour in the unit where it is least, over the
                     natural distance: near 0 where a unit's samples collapse to one picture
 
-The row `real` has what two halves of the valid pictures have.  direct.png and refine.png show ten
-samples each of 30 units, by either walk.
+The row `real` has the distance of two halves of the valid pictures, and named5 of those that lie in
+a unit's interval themselves; `reconstructed` has it of those ones' G(E(x)).  direct.png and
+refine.png show ten samples each of 30 units, by either walk.
 """
 
 import csv
@@ -28,15 +29,15 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from experiments import common, judge, panels, real, tiny_imagenet
+from experiments import common, judge, panels, real, rival, tiny_imagenet
 from inverse_set import metrics
-from inverse_set.models import bind
+from inverse_set.models import bind, units
 from inverse_set.settings import Settings
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("data", None, "folder of Tiny ImageNet")
 
-UNITS, SAMPLES, SHOWN, BATCH = 50, 50, 30, 100
+UNITS, SAMPLES, SEEDS, SHOWN, BATCH = 50, 50, 10, 30, 100
 
 
 def eight_bits(images):
@@ -74,17 +75,38 @@ def look(model, images):
 def compare(name, images, codes, against, numbers):
     """Kernel distances and what of a picture needs no reference."""
     numbers[name, "kernel"] = metrics.kernel_distance(codes, against["codes"])
-    judged = judge.look(against["judge"], images)[0]
+    judged, verdicts = judge.look(against["judge"], images)
     numbers[name, "kernel_judge"] = metrics.kernel_distance(judged, against["judged"])
     numbers[name, "saturated"] = saturated(images)
     numbers[name, "checker"] = checker(images)
+    return verdicts
+
+
+def chosen(model):
+    """[(number, text, (`Unit`, `Constraint`))] of the class units."""
+    numbers = rival.evenly(len(model.encoder.labels), UNITS)[: 1 if FLAGS.quick else None]
+    texts = [f"fc8/{number}:p99:p99.9" for number in numbers]
+    parsed = [units.parse_constraint(model, text) for text in texts]
+    return list(zip(numbers, texts, parsed, strict=True))
+
+
+def named(model, scores, verdicts, name, numbers):
+    """The second classifier's verdicts on the pictures whose scores lie in the units' intervals."""
+    for k in (1, 5):
+        shares = []
+        for number, _, (_, constraint) in chosen(model):
+            column = scores[:, number]
+            rows = (column >= constraint.low) & (column <= constraint.high)
+            shares.append(metrics.agreement(verdicts[rows], number, k))
+        numbers[name, f"named{k}"] = np.mean(shares)
 
 
 def reconstructions(model, images, labels, numbers):
     """Measures G(E(x)); returns what samples are held against."""
     codes, scores, drawn = look(model, images)
     params = judge.load()
-    judged, _ = judge.look(params, images)
+    judged, verdicts = judge.look(params, images)
+    named(model, scores, verdicts, "real", numbers)
     codes_again, scores_again, _ = look(model, drawn)
     said, again = scores.argmax(1), scores_again.argmax(1)
     numbers["real", "top1"] = float((said == labels).mean())
@@ -97,23 +119,20 @@ def reconstructions(model, images, labels, numbers):
         numbers["real", name] = metrics.kernel_distance(*(each[half] for half in halves))
     numbers["real", "saturated"], numbers["real", "checker"] = saturated(images), checker(images)
     against = {"codes": codes, "judge": params, "judged": judged}
-    compare("reconstructed", drawn, codes_again, against, numbers)
+    verdicts = compare("reconstructed", drawn, codes_again, against, numbers)
+    named(model, scores, verdicts, "reconstructed", numbers)
     return against
 
 
 def sampled(model, against, numbers, walk):
     """Samples the class units; returns the figure's strips."""
-    classes = range(len(model.encoder.labels))[: 1 if FLAGS.quick else UNITS]
+    asked = chosen(model)
     natural, everything, strips = common.natural_distance(model), [], []
     first, five, nearest = [], [], []
-    for unit in classes:
-        row = common.Row(
-            "",
-            (f"fc8/{unit}:p99:p99.9",),
-            settings=Settings(walk=walk),
-            num_samples=SAMPLES,
-            num_seeds=10,
-        )
+    codes = common.starts(model, [pair for *_, pair in asked], SEEDS, 0)
+    for (unit, text, _), start in zip(asked, codes, strict=True):
+        row = common.Row("", (text,), settings=Settings(walk=walk), num_samples=SAMPLES)
+        row = row._replace(num_seeds=SEEDS, start=lambda *_, start=start: start)
         found, _ = common.sample(model, row, 0)
         s = found.samples
         scores = judge.look(against["judge"], s.images)[1]
