@@ -123,23 +123,6 @@ def _compiled_for(model, row):
     return layers, row.settings, row.natural_codes
 
 
-def starts(model, asked, count, seed):
-    """`[len(asked), count, D]`: the codes that runs of one constraint each would start from.
-
-    asked: [(`Unit`, `Constraint`)].  The natural pictures are looked at once for all of them, not
-    once for each.
-    """
-    chosen, known = [unit for unit, _ in asked], None
-    if model.starts is not None:
-        known = bind.raw_activations(model, chosen, model.starts)
-    kind, found = bind.default_start(model), []
-    for i, (unit, constraint) in enumerate(asked):
-        ends = [(constraint.low, constraint.high)]
-        mine = None if known is None else known[:, i : i + 1]
-        found.append(bind.starting_codes(model, kind, count, seed, [unit], ends, mine))
-    return np.asarray(found)
-
-
 def sample(model, row, seed):
     """(`certified.Found`, seconds) of one run."""
     count = row.num_samples or (30 if FLAGS.quick else FLAGS.num_samples)

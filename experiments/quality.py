@@ -83,20 +83,18 @@ def compare(name, images, codes, against, numbers):
 
 
 def chosen(model):
-    """[(number, text, (`Unit`, `Constraint`))] of the class units."""
+    """[(number, constraint as a text)] of the class units."""
     numbers = rival.evenly(len(model.encoder.labels), UNITS)[: 1 if FLAGS.quick else None]
-    texts = [f"fc8/{number}:p99:p99.9" for number in numbers]
-    parsed = [units.parse_constraint(model, text) for text in texts]
-    return list(zip(numbers, texts, parsed, strict=True))
+    return [(number, f"fc8/{number}:p99:p99.9") for number in numbers]
 
 
 def named(model, scores, verdicts, name, numbers):
     """The second classifier's verdicts on the pictures whose scores lie in the units' intervals."""
     for k in (1, 5):
         shares = []
-        for number, _, (_, constraint) in chosen(model):
-            column = scores[:, number]
-            rows = (column >= constraint.low) & (column <= constraint.high)
+        for number, text in chosen(model):
+            _, (_, low, high) = units.parse_constraint(model, text)
+            rows = (scores[:, number] >= low) & (scores[:, number] <= high)
             shares.append(metrics.agreement(verdicts[rows], number, k))
         numbers[name, f"named{k}"] = np.mean(shares)
 
@@ -126,13 +124,10 @@ def reconstructions(model, images, labels, numbers):
 
 def sampled(model, against, numbers, walk):
     """Samples the class units; returns the figure's strips."""
-    asked = chosen(model)
     natural, everything, strips = common.natural_distance(model), [], []
     first, five, nearest = [], [], []
-    codes = common.starts(model, [pair for *_, pair in asked], SEEDS, 0)
-    for (unit, text, _), start in zip(asked, codes, strict=True):
-        row = common.Row("", (text,), settings=Settings(walk=walk), num_samples=SAMPLES)
-        row = row._replace(num_seeds=SEEDS, start=lambda *_, start=start: start)
+    for unit, text in chosen(model):
+        row = common.Row("", (text,), "", Settings(walk=walk), True, SAMPLES, SEEDS)
         found, _ = common.sample(model, row, 0)
         s = found.samples
         scores = judge.look(against["judge"], s.images)[1]

@@ -17,7 +17,6 @@ from absl import app, flags
 from experiments import common
 from inverse_set import certified
 from inverse_set.errors import UserError
-from inverse_set.models import units
 from inverse_set.settings import Settings
 
 FLAGS = flags.FLAGS
@@ -36,44 +35,34 @@ def chosen(model):
     return {last: classes[:few], HIDDEN: np.sort(channels)[:few]}
 
 
-def reach(model, text, start):
-    """{column: value} of the constraint `text`; start: codes `[seeds, D]`."""
-    settings = Settings(seed_steps=BUDGET)
-    found = certified.sample(model, (text,), len(start), len(start), 0, settings, start)
+def reach(model, layer, unit):
+    """{column: value} of one unit; inside is 0 where there is no interval."""
+    seeds = FLAGS.num_seeds
+    blank = dict.fromkeys(COLUMNS, "") | {"layer": layer, "unit": unit, "seeds": seeds}
+    asked, settings = (f"{layer}/{unit}:{INTERVAL}",), Settings(seed_steps=BUDGET)
+    try:
+        found = certified.sample(model, asked, seeds, seeds, 0, settings)
+    except UserError as error:
+        return blank | {"inside": 0, "nearest": error.what}
     (constraint,) = found.constraints
     inside = len(found.samples.images)
-    return {
+    return blank | {
         "low": f"{constraint.low:.4g}",
         "high": f"{constraint.high:.4g}",
         "inside": inside,
         "steps": found.result.seed_steps,
-        "nearest": f"{found.result.nearest[0]:.4g}" if inside < len(start) else "",
+        "nearest": f"{found.result.nearest[0]:.4g}" if inside < seeds else "",
     }
-
-
-def layer_rows(model, layer, numbers):
-    """Rows of reach.csv, {column: value}; inside is 0 where a unit has no interval."""
-    count, rows, asked = FLAGS.num_seeds, [], []
-    for unit in numbers:
-        rows.append(dict.fromkeys(COLUMNS, "") | {"layer": layer, "unit": unit, "seeds": count})
-        text = f"{layer}/{unit}:{INTERVAL}"
-        try:
-            asked.append((rows[-1], text, units.parse_constraint(model, text)))
-        except UserError as error:
-            rows[-1] |= {"inside": 0, "nearest": error.what}
-    codes = common.starts(model, [pair for *_, pair in asked], count, 0) if asked else ()
-    for (row, text, _), start in zip(asked, codes, strict=True):
-        row |= reach(model, text, start)
-        if row["inside"] < count:
-            print(*(f"{k} {v}" for k, v in row.items()), sep="  ", flush=True)
-    return rows
 
 
 def main(_):
     model, place = common.model(), common.folder("reach")
     rows = []
     for layer, numbers in chosen(model).items():
-        rows += layer_rows(model, layer, numbers)
+        for unit in numbers:
+            rows.append(reach(model, layer, unit))
+            if rows[-1]["inside"] < FLAGS.num_seeds:
+                print(*(f"{k} {v}" for k, v in rows[-1].items()), sep="  ", flush=True)
     with open(place / "reach.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()

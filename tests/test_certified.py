@@ -33,7 +33,7 @@ def test_codes_stay_natural_and_are_free_under_the_paper_rule(found):
     upper = load("mini").codes.upper
     assert (found.samples.codes >= 0).all() and (found.samples.codes <= upper + 1e-6).all()
     settings = Settings(rule="paper", seed_steps=200)
-    free = certified.sample(load("mini"), ASKED, 4, 4, settings=settings)
+    free = certified.sample(load("mini"), ASKED, 4, 4, settings=settings, start="natural")
     assert free.result.codes.min() < 0 or len(free.result.codes) == 0
 
 

@@ -15,6 +15,9 @@ from inverse_set.models.zoo import ENCODER
 
 STARTS = ("nearest", "natural", "noise", "gaussian")
 CHOICE = 2  # nearest natural codes among which each start is drawn, so that seeds differ
+LAYERS = 8  # whose natural activations are kept
+
+_natural = {}  # what is kept, in the order in which it came; with the model, whose id is in the key
 
 
 @functools.cache
@@ -133,7 +136,7 @@ def check_start(model, kind):
         )
 
 
-def starting_codes(model, kind, count, seed, units=(), intervals=(), activations=None):
+def starting_codes(model, kind, count, seed, units=(), intervals=()):
     """`[count, D]` codes to start from; count >= 1.
 
     kind: "nearest", codes of real pictures whose G(c) bring the units nearest to their intervals,
@@ -141,8 +144,7 @@ def starting_codes(model, kind, count, seed, units=(), intervals=(), activations
     random; "noise", uniform random pictures through E, as sec. 3.4 has it (nearly one code);
     "gaussian", N(0, 1) before the box.
     units: of `parse_unit`, P of them.  intervals: `[P, 2]`.  Without them, or with too few codes to
-    choose from, "nearest" is "natural".  activations: `[M, P]`, of the model's natural codes, where
-    they are known already.
+    choose from, "nearest" is "natural".
     """
     key = jax.random.key(seed)
     if kind in ("nearest", "natural"):
@@ -152,8 +154,8 @@ def starting_codes(model, kind, count, seed, units=(), intervals=(), activations
         order = np.concatenate([jax.random.permutation(k, total) for k in rounds])
         if kind == "nearest" and len(units) and CHOICE * count < total:
             low, high = np.asarray(intervals, float).T
-            if activations is None:
-                activations = raw_activations(model, units, model.starts)
+            columns = [natural_layer(model, unit)[:, unit.index[-1]] for unit in units]
+            activations = np.stack(columns, 1)
             gaps = np.maximum(low - activations, activations - high) / (high - low)
             gaps = np.maximum(gaps, 0).max(1)[order]
             order = order[np.sort(np.argsort(gaps, kind="stable")[: CHOICE * count])]
@@ -166,6 +168,43 @@ def starting_codes(model, kind, count, seed, units=(), intervals=(), activations
     encoder, size = model.encoder, _batch(model)
     run, layers = encode(encoder.plan, encoder.pixels), jax.device_put(encoder.weights)
     return np.concatenate([run(layers, noise[i : i + size]) for i in range(0, count, size)])
+
+
+def natural_layer(model, unit):
+    """Activations `[M, C]` of a unit's layer, at its position, for the natural codes' pictures.
+
+    Kept for the last few layers: a sweep over units draws the pictures once.
+    """
+    network = network_of(model, unit)
+    key = id(model), network.name, unit.layer, unit.index[:-1]
+    if key not in _natural:
+        generator, size = model.generator, _batch(model)
+        run = _drawn_layer(generator.plan, generator.pixels, network.plan, network.pixels, *key[2:])
+        weights = jax.device_put((generator.weights, network.weights))
+        codes = _filled(model.starts, size)
+        parts = [run(*weights, codes[i : i + size]) for i in range(0, len(codes), size)]
+        _natural[key] = model, np.concatenate(parts)[: len(model.starts)]
+        if len(_natural) > LAYERS:
+            _natural.pop(next(iter(_natural)))
+    return _natural[key][1]
+
+
+@functools.cache
+def _drawn_layer(plan, drawn, read, scale, layer, place):
+    generate = _generate(plan, drawn)
+
+    @jax.jit
+    def run(generator, weights, codes):
+        x = pixels.from_pictures(scale, generate(generator, codes))
+        values = Classifier(read).apply({"params": weights}, x, until=layer)[layer]
+        return values[(slice(None), *place)]
+
+    return run
+
+
+def _filled(codes, size):
+    """Codes with the first repeated until there are whole batches: nothing compiles twice."""
+    return np.concatenate([codes, np.repeat(codes[:1], -len(codes) % size, 0)])
 
 
 @functools.cache
@@ -190,6 +229,6 @@ def raw_activations(model, units, codes, batch=None):
     if not len(codes):
         return np.zeros((0, len(units)), np.float32)
     bare, size = jax.device_put(networks(model, units)), min(batch or _batch(model), len(codes))
-    filled = np.concatenate([codes, np.repeat(codes[:1], -len(codes) % size, 0)])
+    filled = _filled(codes, size)
     parts = [_raw(bare, filled[i : i + size]) for i in range(0, len(codes), size)]
     return np.concatenate(parts)[: len(codes)]

@@ -465,6 +465,20 @@ def test_the_nearest_codes_are_those_whose_pictures_are(model):
     np.testing.assert_array_equal(*every)  # no choice: 8 are asked for
 
 
+def test_natural_codes_are_looked_at_once_a_layer(model):
+    unit = Unit("conv5", (3, 4, 1))
+    found = bind.natural_layer(model, unit)
+    one = bind.raw_activations(model, [unit], model.starts)
+    np.testing.assert_allclose(found[:, 1], one[:, 0], rtol=1e-4, atol=1e-5)
+    assert bind.natural_layer(model, Unit("conv5", (3, 4, 5))) is found
+    assert bind.natural_layer(model, Unit("conv5", (4, 4, 1))) is not found
+    fewer = model._replace(starts=model.starts[:3])
+    assert len(bind.natural_layer(fewer, unit)) == 3
+    for row in range(bind.LAYERS + 3):
+        bind.natural_layer(model, Unit("conv5", (row, 0, 1)))
+    assert len(bind._natural) == bind.LAYERS
+
+
 def test_kinds_of_starting_codes_differ(model):
     """Gaussian ones are standard; noise is a picture passed through E, so never negative."""
     gaussian = bind.starting_codes(model, "gaussian", 200, 0)
