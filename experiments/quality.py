@@ -22,7 +22,6 @@ a unit's interval themselves; `reconstructed` has it of those ones' G(E(x)).  di
 refine.png show ten samples each of 30 units, by either walk.
 """
 
-import csv
 import sys
 
 import jax
@@ -147,6 +146,12 @@ def sampled(model, against, numbers, walk):
     return strips[:SHOWN]
 
 
+def write(path, numbers):
+    lines = [("pictures", "number", "value")]
+    lines += [(name, number, float(value)) for (name, number), value in numbers.items()]
+    common.write_csv(path, lines)
+
+
 def main(_):
     model, place = common.model(), common.folder("quality")
     if not FLAGS.data or model.name != "mini" or model.untrained:
@@ -162,12 +167,9 @@ def main(_):
     for walk in ("direct", "refine"):
         strips = sampled(model, against, numbers, walk)
         panels.panel(strips).save(place / f"{walk}.png")
-    with open(place / "numbers.csv", "w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("pictures", "number", "value"))
-        for (name, number), value in numbers.items():
-            writer.writerow((name, number, f"{value:.6g}"))
-            print(f"{name:<14} {number:<14} {value:.4g}")
+        write(place / "numbers.csv", numbers)  # the next walk takes a while
+    for (name, number), value in numbers.items():
+        print(f"{name:<14} {number:<14} {value:.4g}")
     print(f"written to {place}")
 
 

@@ -24,7 +24,7 @@ def images():
 def test_its_classes_are_the_bundled_models():
     record = weights.read(judge.PATH, "restore it").record
     assert tuple(record["labels"]) == zoo.load("mini").encoder.labels
-    assert record["top1"] > 0.9 * zoo.load("mini").record["top1"]
+    assert record["top1"] > 0.75 * zoo.load("mini").record["top1"]
 
 
 def test_it_finds_features_and_logits(params, images):
