@@ -45,7 +45,8 @@ class Row(NamedTuple):
     title: heads its row of the figure.  settings: `Settings`.
     natural_codes: hold codes to the natural range.  num_samples: None is that of the flags.
     num_seeds: K, None is that of the flags.
-    start: (model, K, seed) -> `[K, D]` codes to start from; None takes the model's own.
+    start: (model, K, seed) -> `[K, D]` codes to start from, of joint sampling as many as samples;
+        None takes the model's own.
     """
 
     name: str
@@ -127,7 +128,8 @@ def sample(model, row, seed):
     """(`certified.Found`, seconds) of one run."""
     count = row.num_samples or (30 if FLAGS.quick else FLAGS.num_samples)
     seeds = row.num_seeds or FLAGS.num_seeds
-    start = row.start and row.start(model, seeds, seed)
+    wanted = count if row.settings.method == "joint" else seeds
+    start = row.start and row.start(model, wanted, seed)
     began = time.perf_counter()
     found = certified.sample(
         model, row.asked, count, seeds, seed, row.settings, start, row.natural_codes

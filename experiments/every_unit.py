@@ -60,7 +60,7 @@ def compare(model, pictures, second, asked):
 
 def main(_):
     model, place = common.model(), common.folder("every_unit")
-    pictures = real.load(model, FLAGS.data)
+    pictures = real.load(model, FLAGS.data, FLAGS.quick)
     if pictures is None:
         sys.exit("this holds the bundled model against pictures\nsay --data=DIR, Tiny ImageNet")
     second, rows, texts, strips = judge.load(), {}, {}, []

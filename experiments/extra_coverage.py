@@ -40,7 +40,7 @@ def spread(features, size):
 def samples(model, seed, sizes):
     """{way and size: features} and {way: images} of one repetition."""
     found, pictures = {}, {}
-    seeds = 10 if FLAGS.quick else 20
+    seeds = 5 if FLAGS.quick else 20
     for way, settings in WAYS.items():
         row = common.Row(
             way, (ASKED,), settings=settings, num_samples=sizes[-1], num_seeds=min(seeds, sizes[-1])
@@ -49,7 +49,7 @@ def samples(model, seed, sizes):
         pictures[way] = one.images[panels.choice(one.chain)]
         for size in sizes:
             found[f"{way}_{size}"] = spread(one.features, min(size, len(one.features)))
-    for size in JOINT[:1] if FLAGS.quick else JOINT:
+    for size in sizes[:1] if FLAGS.quick else JOINT:
         joint = Settings(method="joint", stop="inside")
         row = common.Row("joint", (ASKED,), settings=joint, num_samples=size, num_seeds=size)
         found[f"joint_{size}"] = common.sample(model, row, seed)[0].samples.features
@@ -58,12 +58,12 @@ def samples(model, seed, sizes):
 
 def main(_):
     model, place = common.model(), common.folder("coverage")
-    pictures = real.load(model, FLAGS.data)
+    pictures = real.load(model, FLAGS.data, FLAGS.quick)
     if pictures is None:
         sys.exit("there are no real pictures to cover\ngive --data=DIR, with --model=mini")
     unit, constraint = units.parse_constraint(model, ASKED)
     pictures = real.inside(pictures, unit.index[0], constraint.low, constraint.high)
-    count, sizes = len(pictures.features), SIZES[:2] if FLAGS.quick else SIZES
+    count, sizes = len(pictures.features), (10, 20) if FLAGS.quick else SIZES
     numbers, strips = {}, []
     for seed in range(2 if FLAGS.quick else FLAGS.seeds):
         order = np.random.default_rng(seed).permutation(count)

@@ -12,7 +12,7 @@ Rows of a unit, of 100 samples (--num_samples, the paper's 500):
     direct        by the direct walk, five samples a seed
     paper         by the paper's rule to the letter from 10 seeds, first repetition only
     ppgn          10 chains of 200 steps, of every fourth step: no interval (the paper's)
-    ppgn_matched  those of all 2,000 steps that lie in the interval
+    ppgn_matched  those of all 2,000 steps that lie in the interval, thinned to as many as ours
     ours_matched, likely_matched  ours cut to as many
     ppgn_many     interval-matched samples of 300 chains, or as many as there are
     real          every real picture in the interval, with --data
@@ -153,10 +153,12 @@ def samples_of(model, name, likely, against, seed, count, seeds):
     take("direct", alone, seeds, Settings())
     if not FLAGS.quick and not seed:  # ten times slower than the others
         take("paper", alone, 10, Settings(rule="paper"))
-    run = rival.run_chains(against, seed, rival.CHAINS, rival.STEPS)
+    steps = rival.STEPS // 4 if FLAGS.quick else rival.STEPS
+    run = rival.run_chains(against, seed, rival.CHAINS, steps)
     found["ppgn"] = rival.at_most(rival.chain_pictures(against, run, rival.thinned), count)
-    found["ppgn_matched"] = rival.chain_pictures(against, run, rival.within(against))
-    matched = min(len(found["ppgn_matched"].images), count)
+    matched = rival.chain_pictures(against, run, rival.within(against))
+    found["ppgn_matched"] = rival.at_most(matched, count)
+    matched = len(found["ppgn_matched"].images)
     for row in ("ours", "likely"):
         found[f"{row}_matched"] = rival.at_most(found[row], matched)
     if not FLAGS.quick:
@@ -169,10 +171,10 @@ def compare(name, repetitions):
     model = common.model()
     asked = common.chosen(PAPER, BUNDLED)
     names = list(asked)[:1] if FLAGS.quick else list(asked)
-    count, seeds = (40, 20) if FLAGS.quick else (FLAGS.num_samples, FLAGS.num_samples // 5)
+    count, seeds = (20, 10) if FLAGS.quick else (FLAGS.num_samples, FLAGS.num_samples // 5)
     chains = 20 if FLAGS.quick else rival.MANY
     folder, natural = common.folder(name), common.natural_distance(model)
-    pictures_in = real.load(model, FLAGS.data)
+    pictures_in = real.load(model, FLAGS.data, FLAGS.quick)
     second = judge.load() if model.name == "mini" and not model.untrained else None
     numbers, strips, texts = {}, [], {}
     for one in names:

@@ -13,8 +13,7 @@ from PIL import Image
 
 FORMATS = ("WEBP", "JPEG", "PNG")
 SIDE = 64
-# Training pictures of each class: whose codes ship to start from, what samples are held against.
-STARTS, COMPARED = slice(5), slice(5, 105)
+STARTS = slice(5)  # training pictures of each class whose codes ship to start from
 
 
 def class_names(folder):
