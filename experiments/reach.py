@@ -26,13 +26,14 @@ COLUMNS = ("layer", "unit", "low", "high", "inside", "seeds", "steps", "nearest"
 
 
 def chosen(model):
-    """{layer: its units}: all of the last layer and some of the hidden one."""
+    """[(layer, unit)]: all units of the last layer and some of the hidden one."""
     network = model.subject
     last = network.plan[-1].name
     classes = np.arange(network.shapes[last][-1])
     channels = np.random.default_rng(0).permutation(network.shapes[HIDDEN][-1])[:UNITS]
     few = 2 if FLAGS.quick else None
-    return {last: classes[:few], HIDDEN: np.sort(channels)[:few]}
+    pairs = [(last, unit) for unit in classes[:few]]
+    return pairs + [(HIDDEN, unit) for unit in np.sort(channels)[:few]]
 
 
 def reach(model, layer, unit):
@@ -58,11 +59,10 @@ def reach(model, layer, unit):
 def main(_):
     model, place = common.model(), common.folder("reach")
     rows = []
-    for layer, numbers in chosen(model).items():
-        for unit in numbers:
-            rows.append(reach(model, layer, unit))
-            if rows[-1]["inside"] < FLAGS.num_seeds:
-                print(*(f"{k} {v}" for k, v in rows[-1].items()), sep="  ", flush=True)
+    for layer, unit in chosen(model):
+        rows.append(reach(model, layer, unit))
+        if rows[-1]["inside"] < FLAGS.num_seeds:
+            print(*(f"{k} {v}" for k, v in rows[-1].items()), sep="  ", flush=True)
     with open(place / "reach.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()

@@ -23,10 +23,10 @@ Inside should be 1 for ours.  The paper's claim is a distance 1.16 to 1.22 times
 names the unit's class first, or among its first five.
 
 The paper's units are a volcano, a cardoon and toilet tissue.  On the bundled model they are alp for
-the mountain, and two of its most vivid objects.  A fourth, orange, is there because it is the worst
-case of all 40 (experiments/every_unit.py): real pictures in its interval lie 1.0 times as far apart
-as PPGN's samples, of the median unit 1.4 times, so that a sample of it which is 1.3 times as
-diverse is more diverse than pictures are.
+the mountain, and two of its most vivid objects.  A fourth, orange, was the worst case of an
+earlier model's 40: real pictures in its interval lay 1.0 times as far apart as PPGN's samples,
+of the median unit 1.4 times, so that a sample of it which is 1.3 times as diverse is more diverse
+than pictures are.
 """
 
 import numpy as np
@@ -156,8 +156,8 @@ def samples_of(model, name, likely, against, seed, count, seeds):
     steps = rival.STEPS // 4 if FLAGS.quick else rival.STEPS
     run = rival.run_chains(against, seed, rival.CHAINS, steps)
     found["ppgn"] = rival.at_most(rival.chain_pictures(against, run, rival.thinned), count)
-    matched = rival.chain_pictures(against, run, rival.within(against))
-    found["ppgn_matched"] = rival.at_most(matched, count)
+    within = rival.chain_pictures(against, run, rival.within(against))
+    found["ppgn_matched"] = rival.at_most(within, count)
     matched = len(found["ppgn_matched"].images)
     for row in ("ours", "likely"):
         found[f"{row}_matched"] = rival.at_most(found[row], matched)
