@@ -14,7 +14,7 @@ demo: $(VENV)/installed
 	@echo "Open $(OUT)/gallery.html, or look at $(OUT)/grid.png"
 
 test: $(VENV)/tested lint
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --data=$(DATA)
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder --data=$(DATA)
 
 # Every experiment, and docs/results.md; goes on where it was stopped.
 paper: $(VENV)/tested

@@ -3,6 +3,13 @@
 import jax
 import pytest
 
+SLOW = ("test_experiments", "test_surveys", "test_train_mini", "test_cli")  # files of minutes
+
+
+def pytest_collection_modifyitems(items):
+    """The slow files first: two processes, each a file at a time, end together."""
+    items.sort(key=lambda item: item.path.stem not in SLOW)
+
 
 def pytest_addoption(parser):
     parser.addoption("--data", default=None, help="folder of Tiny ImageNet, for the training test")
