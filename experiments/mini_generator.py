@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from experiments import fitting, nets
+from experiments import fitting, mini_pair, nets
 from inverse_set.models import mini
 
 # Layer -> weight of its relative error.  The class's divergence is there for what a class hangs
@@ -92,15 +92,18 @@ def without_pictures(classifier, codes, mixed, pushed, upper, draw):
     return torch.cat([mixtures, moved(classifier, codes[len(codes) - pushed :], upper, draw)])
 
 
-def fit(classes, width, passes, batch, seed, train, valid, out, every):
-    """Stage "generator"; writes `out/generator.safetensors`, returns its seconds.
+def fit(classes, width, passes, batch, seed, train, valid, out, every, start=None, rate=1.0):
+    """Stage "generator", or "pair"; writes `out/generator.safetensors`, returns its seconds.
 
-    passes: [over the training pictures and their mirror images].  Other arguments as
-    `mini_classifier.fit` has them.
+    passes: [over the training pictures and their mirror images].  start: None, or the folder in
+    which the stages before have ended: the generator goes on from there and the classifier learns
+    too (`mini_pair`), into `out/classifier.safetensors`.  rate: multiplies the generator's peak
+    rates.  Other arguments as `mini_classifier.fit` has them.
     """
-    images = torch.as_tensor(train[0])
+    images, labels = torch.as_tensor(train[0]), torch.as_tensor(train[1]).long()
     plain = nets.Classifier(mini.classifier_plan(classes, width), mini.SIDE)
-    classifier = frozen(out / "classifier.safetensors", plain)
+    classifier = frozen((start or out) / "classifier.safetensors", plain)
+    pupil = mini_pair.Pupil(classifier) if start else None
     variance, size, upper = scales(classifier, images)
     torch.manual_seed(seed + 1)
     net, average = fitting.network(nets.Generator(mini.generator_plan(width), 32 * width))
@@ -110,7 +113,13 @@ def fit(classes, width, passes, batch, seed, train, valid, out, every):
     rival = torch.optim.Adam(critic.parameters(), lr=0.0, betas=(0.0, 0.99))
     total = round(passes[0] * (len(images) // batch))
     mixed, pushed = round(MIXED * batch), round(MOVED * batch)
+    adversarial = mini_pair.ADVERSARIAL if start else ADVERSARIAL
     share = torch.zeros(())  # what the adversary's loss is multiplied by
+    parts = {"net": net, "average": average, "critic": critic, "share": fitting.Kept(share)}
+    if start:
+        kept = torch.load(start / "generator.pt", weights_only=True)
+        for name, part in parts.items():
+            part.load_state_dict(kept[name])
 
     def score(x, found, *codes):
         seen = [found[name][: len(x)] / size[name] for name in SEEN]
@@ -128,11 +137,8 @@ def fit(classes, width, passes, batch, seed, train, valid, out, every):
         for name in FEATURES:
             target = targets[name]
             errors[name] = (found[name][: len(target)] - target).square().mean() / variance[name]
-        wanted = F.log_softmax(targets["fc8"], 1)
-        errors["class"] = F.kl_div(
-            F.log_softmax(found["fc8"], 1), wanted, reduction="batchmean", log_target=True
-        )
-        later = 1 + (GROWS - 1) * step / total
+        errors["class"] = mini_pair.divergence(found["fc8"], targets["fc8"])
+        later = GROWS if start else 1 + (GROWS - 1) * step / total
         weights = FEATURES | {"pixels": PIXELS, "class": CLASS * later}
         weights["relu6"] *= later
         return sum(weights[name] * errors[name] for name in weights), errors
@@ -145,9 +151,9 @@ def fit(classes, width, passes, batch, seed, train, valid, out, every):
 
     def update(step, chosen, draw):
         scale = fitting.ramp(step, total, WARM)
-        fitting.set_rate(muon, MUON * scale)
-        fitting.set_rate(adam, ADAM * scale)
-        fitting.set_rate(rival, CRITIC * max(scale, 0.1))
+        fitting.set_rate(muon, MUON * rate * scale)
+        fitting.set_rate(adam, ADAM * rate * scale)
+        fitting.set_rate(rival, CRITIC * max(rate * scale, 0.1))
         x = fitting.natural(images[chosen])
         mirrored = (torch.rand(batch, 1, 1, 1, generator=draw) < 0.5).to(x.device)
         x = torch.where(mirrored, x.flip(3), x).contiguous(memory_format=torch.channels_last)
@@ -164,7 +170,8 @@ def fit(classes, width, passes, batch, seed, train, valid, out, every):
             drawn = net(codes)
         found = look(classifier, drawn)
         loss, errors = rebuilt(step, drawn, found, targets, x)
-        counts = min(max((step / total - BEGINS) / (FULL - BEGINS), 0.0), 1.0)
+        begun = min(max((step / total - BEGINS) / (FULL - BEGINS), 0.0), 1.0)
+        counts = 1.0 if start else begun
         if counts:
             critic.requires_grad_(False)
             with torch.no_grad():
@@ -175,12 +182,15 @@ def fit(classes, width, passes, batch, seed, train, valid, out, every):
                     torch.autograd.grad(part, drawn, retain_graph=True)[0].norm()
                     for part in (loss, deceit)
                 ]
-                now = ADVERSARIAL * norms[0] / norms[1].clamp_min(1e-12)
+                now = adversarial * norms[0] / norms[1].clamp_min(1e-12)
                 share.copy_(0.8 * share + 0.2 * now if share else now)
             loss = loss + counts * share * deceit
             critic.requires_grad_(True)
         fitting.descend(loss, net, average, (muon, adam), step)
         errors = {name: error.detach() for name, error in errors.items()}
+        if pupil:
+            pooled = real["pool5"], found["pool5"][:batch].detach()
+            errors |= pupil.learn(step, scale, labels[chosen].to(x.device), *pooled)
         if step % RIVAL:
             return errors
 
@@ -199,13 +209,14 @@ def fit(classes, width, passes, batch, seed, train, valid, out, every):
 
     def report(step):
         fitting.save_folded(out / "generator.safetensors", average)
-        return rebuild(classifier, average, valid, out / f"reconstructions_{step:06d}.png")
+        if pupil:
+            fitting.save_folded(out / "classifier.safetensors", pupil.average)
+        judged = pupil.average if pupil else classifier
+        return rebuild(judged, average, valid, out / f"reconstructions_{step:06d}.png")
 
-    parts = {"net": net, "average": average, "critic": critic, "share": fitting.Kept(share)}
-    parts |= {"muon": muon, "adam": adam, "rival": rival}
-    return fitting.run(
-        "generator", out, parts, total, len(images), batch, seed, update, report, every
-    )
+    parts |= {"muon": muon, "adam": adam, "rival": rival} | (pupil.parts() if pupil else {})
+    name = "pair" if start else "generator"
+    return fitting.run(name, out, parts, total, len(images), batch, seed, update, report, every)
 
 
 @torch.no_grad()
@@ -232,6 +243,7 @@ def rebuild(classifier, average, valid, path):
         "valid_pixels": error / len(labels),
         "valid_agreement": (again == labels).float().mean(),
         "valid_own_agreement": (again == own).float().mean(),
+        "valid_top1": (own == labels).float().mean(),
     }
 
 

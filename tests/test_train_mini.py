@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import judge, scenes, tiny_imagenet
+from experiments import fitting, judge, mini_pair, scenes, tiny_imagenet
 from inverse_set.models import zoo
 
 
@@ -40,28 +40,32 @@ def pictures(tmp_path_factory):
     return folder
 
 
-def command(folder, out, stage):
-    passes = {"generator": "4"}.get(stage, "2,2,2")
+def command(folder, out, stage, start=None):
+    passes = {"generator": "4", "pair": "4"}.get(stage, "2,2,2")
     flags = [f"--stage={stage}", f"--data={folder}", f"--out={out}", f"--passes={passes}"]
     flags += ["--classes=3", "--width=4", "--batch=16", "--checkpoint_every=5", "--threads=1"]
+    flags += [f"--start={start}"] if start else []
     return [sys.executable, "-u", "-m", "experiments.train_mini", *flags]
 
 
-def train(folder, out, stage):
-    done = subprocess.run(command(folder, out, stage), capture_output=True, text=True, timeout=300)
+def train(*asked):
+    done = subprocess.run(command(*asked), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 
 
 @pytest.fixture(scope="module")
 def trained(pictures, tmp_path_factory):
-    out = tmp_path_factory.mktemp("trained")
-    stages = ("classifier", "generator", "export", "judge", "scenes")
-    return out, {stage: train(pictures, out, stage) for stage in stages}
+    """(folder of the first two stages, folder of the pair's and what ships, what each printed)."""
+    first, out = tmp_path_factory.mktemp("first"), tmp_path_factory.mktemp("trained")
+    said = {stage: train(pictures, first, stage) for stage in ("classifier", "generator")}
+    said["pair"] = train(pictures, out, "pair", first)
+    said |= {stage: train(pictures, out, stage) for stage in ("export", "judge", "scenes")}
+    return first, out, said
 
 
 def test_the_stages_end_in_a_model_that_loads(trained, monkeypatch):
-    out, said = trained
+    _, out, said = trained
     assert "loss" in said["classifier"] and "critic" in said["generator"]
     assert "valid_agreement" in said["generator"] and "own_agreement" in said["export"]
     monkeypatch.setattr(zoo, "FOLDER", out)
@@ -77,14 +81,14 @@ def test_the_stages_end_in_a_model_that_loads(trained, monkeypatch):
 
 def test_it_measures_what_the_training_saw(trained):
     """PyTorch's last word on the classifier, and JAX's on its file of fp16."""
-    _, said = trained
+    *_, said = trained
     top1 = [line.split()[-1] for line in said["export"].splitlines() if line.startswith("top1")]
-    seen = said["classifier"].split("top-1 ")[1].split()[0]
+    seen = said["pair"].split("valid_top1 ")[-1].split()[0]
     assert abs(float(top1[0]) - float(seen)) <= 1 / 24 + 1e-3  # one of 24 pictures
 
 
 def test_the_judge_judges(trained, monkeypatch):
-    out, _ = trained
+    _, out, _ = trained
     monkeypatch.setattr(judge, "PATH", out / "mini_judge.safetensors")
     features, logits = judge.look(judge.load(), np.zeros((2, 64, 64, 3), np.uint8))
     assert features.shape == (2, 256) and logits.shape == (2, 3)
@@ -100,14 +104,32 @@ def test_a_stage_without_the_one_before_it_says_so(pictures, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("stage", ["classifier", "generator"])
+def test_a_pair_needs_the_two_it_goes_on_from(pictures, tmp_path):
+    for start in (None, tmp_path):
+        asked = command(pictures, tmp_path, "pair", start)
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 1 and "Traceback" not in done.stderr
+        assert "goes on from other stages\ngive their folder as --start" in done.stderr
+
+
+def test_a_pair_changes_the_dense_layers_alone(trained):
+    first, out, _ = trained
+    before, after = (
+        fitting.load_folded(folder / "classifier.safetensors") for folder in (first, out)
+    )
+    changed = {name for name in before if (before[name]["kernel"] != after[name]["kernel"]).any()}
+    assert changed == set(mini_pair.LEARNING)
+
+
+@pytest.mark.parametrize("stage", ["classifier", "generator", "pair"])
 def test_an_interrupted_training_repeats_itself(pictures, trained, tmp_path, stage):
     """Killed after its first checkpoint and started again, it ends with the same weights."""
-    out, said = trained
+    first, out, said = trained
+    asked = (pictures, tmp_path, stage, *([first] if stage == "pair" else []))
     if stage == "generator":
-        shutil.copy(out / "classifier.safetensors", tmp_path)
+        shutil.copy(first / "classifier.safetensors", tmp_path)
     process = subprocess.Popen(
-        command(pictures, tmp_path, stage),
+        command(*asked),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -118,12 +140,13 @@ def test_an_interrupted_training_repeats_itself(pictures, trained, tmp_path, sta
             break
     process.stdout.close()
     process.wait()
-    assert not (tmp_path / f"{stage}.safetensors").exists()
-    again = train(pictures, tmp_path, stage)
-    first = "step      5 "
-    assert first in said[stage] and first not in again
-    whole = (out / f"{stage}.safetensors").read_bytes()
-    assert (tmp_path / f"{stage}.safetensors").read_bytes() == whole
+    ends = ("generator", "classifier") if stage == "pair" else (stage,)
+    assert not (tmp_path / f"{ends[0]}.safetensors").exists()
+    again = train(*asked)
+    assert "step      5 " in said[stage] and "step      5 " not in again
+    for name in ends:
+        whole = ((out if stage == "pair" else first) / f"{name}.safetensors").read_bytes()
+        assert (tmp_path / f"{name}.safetensors").read_bytes() == whole
 
 
 def test_every_label_is_in_one_scene_at_most():
