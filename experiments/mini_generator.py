@@ -10,6 +10,8 @@ code where there are two, and the slopes of its verdict on either are penalised.
 gradient is scaled, at the picture, to a share of the rest's: neither can drown the other.
 """
 
+import sys
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -92,13 +94,20 @@ def without_pictures(classifier, codes, mixed, pushed, upper, draw):
     return torch.cat([mixtures, moved(classifier, codes[len(codes) - pushed :], upper, draw)])
 
 
-def fit(classes, width, passes, batch, seed, train, valid, out, every, start=None, rate=1.0):
+def checkpoint(path):
+    """What `fitting.run` kept, of a stage before this one."""
+    if not path.exists():
+        sys.exit(f"{path} is missing\nrun --stage={path.stem} first, with that folder as --out")
+    return torch.load(path, weights_only=True)
+
+
+def fit(classes, width, passes, batch, seed, train, valid, out, every, start=None):
     """Stage "generator", or "pair"; writes `out/generator.safetensors`, returns its seconds.
 
     passes: [over the training pictures and their mirror images].  start: None, or the folder in
     which the stages before have ended: the generator goes on from there and the classifier learns
-    too (`mini_pair`), into `out/classifier.safetensors`.  rate: multiplies the generator's peak
-    rates.  Other arguments as `mini_classifier.fit` has them.
+    too (`mini_pair`), into `out/classifier.safetensors`.  Other arguments as `mini_classifier.fit`
+    has them.
     """
     images, labels = torch.as_tensor(train[0]), torch.as_tensor(train[1]).long()
     plain = nets.Classifier(mini.classifier_plan(classes, width), mini.SIDE)
@@ -114,10 +123,11 @@ def fit(classes, width, passes, batch, seed, train, valid, out, every, start=Non
     total = round(passes[0] * (len(images) // batch))
     mixed, pushed = round(MIXED * batch), round(MOVED * batch)
     adversarial = mini_pair.ADVERSARIAL if start else ADVERSARIAL
+    rate = mini_pair.GENERATOR if start else 1.0
     share = torch.zeros(())  # what the adversary's loss is multiplied by
     parts = {"net": net, "average": average, "critic": critic, "share": fitting.Kept(share)}
     if start:
-        kept = torch.load(start / "generator.pt", weights_only=True)
+        kept = checkpoint(start / "generator.pt")
         for name, part in parts.items():
             part.load_state_dict(kept[name])
 
@@ -150,10 +160,11 @@ def fit(classes, width, passes, batch, seed, train, valid, out, every, start=Non
         return slope.square().sum((1, 2, 3)).mean() / 16
 
     def update(step, chosen, draw):
-        scale = fitting.ramp(step, total, WARM)
-        fitting.set_rate(muon, MUON * rate * scale)
-        fitting.set_rate(adam, ADAM * rate * scale)
-        fitting.set_rate(rival, CRITIC * max(rate * scale, 0.1))
+        ramp = fitting.ramp(step, total, WARM)
+        scale = rate * ramp
+        fitting.set_rate(muon, MUON * scale)
+        fitting.set_rate(adam, ADAM * scale)
+        fitting.set_rate(rival, CRITIC * max(scale, 0.1))
         x = fitting.natural(images[chosen])
         mirrored = (torch.rand(batch, 1, 1, 1, generator=draw) < 0.5).to(x.device)
         x = torch.where(mirrored, x.flip(3), x).contiguous(memory_format=torch.channels_last)
@@ -190,7 +201,7 @@ def fit(classes, width, passes, batch, seed, train, valid, out, every, start=Non
         errors = {name: error.detach() for name, error in errors.items()}
         if pupil:
             pooled = real["pool5"], found["pool5"][:batch].detach()
-            errors |= pupil.learn(step, scale, labels[chosen].to(x.device), *pooled)
+            errors |= pupil.learn(step, ramp, labels[chosen].to(x.device), *pooled)
         if step % RIVAL:
             return errors
 

@@ -16,6 +16,7 @@ from experiments import fitting
 
 LEARNING = ("fc6", "fc7", "fc8")
 RATE = 4e-5  # Adam's, at its peak
+GENERATOR = 0.3  # of the generator's own peak rates
 SHARPER = 2.0  # verdicts that are to come back: or all logits shrink
 ADVERSARIAL = 0.15  # the adversary's share: less, now that pictures are sharp
 AGAIN, CODES, DRIFT, LABELS = 3.0, 3.0, 0.5, 0.4  # weights beside that of the old verdicts
@@ -28,6 +29,13 @@ def divergence(logits, wanted, sharper=1.0):
     """
     pair = F.log_softmax(sharper * logits, 1), F.log_softmax(sharper * wanted, 1)
     return F.kl_div(*pair, reduction="batchmean", log_target=True)
+
+
+def look(dense, pooled):
+    """(fc6's units after the ReLU, logits), float32, of pool5's values `[N, C, H, W]`."""
+    with fitting.half_precision():
+        codes = dense[0](pooled.permute(0, 2, 3, 1).flatten(1))
+        return codes.float(), dense[2](dense[1](codes)).float()
 
 
 class Pupil:
@@ -54,16 +62,10 @@ class Pupil:
     def learn(self, step, scale, labels, seen, drawn):
         """One step; returns {name: loss}.
 
-        scale: of the rate.  seen, drawn: pool5's values `[N, C, 4, 4]` of photographs x and of
-        G(E(x)); labels `[N]`.
+        scale: of the peak rate.  labels: `[N]`, of photographs x.  seen, drawn: pool5's values
+        `[N, C, H, W]` of x and of G(E(x)).
         """
         fitting.set_rate(self.adam, RATE * scale)
-
-        def look(dense, x):
-            with fitting.half_precision():
-                codes = dense[0](x.permute(0, 2, 3, 1).flatten(1))
-                return codes.float(), dense[2](dense[1](codes)).float()
-
         with torch.no_grad():
             codes_before, before = look(self.before, seen)
         for value in self.learning:

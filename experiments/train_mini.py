@@ -40,7 +40,7 @@ PASSES = {
     "judge": "6,4,2",
     "scenes": "4,3,2",
     "generator": "4",
-    "pair": "1.5",
+    "pair": "2",
 }
 BATCH = {"classifier": 256, "judge": 256, "scenes": 256, "generator": 48, "pair": 48}
 SEED = 1000  # added to --seed for judge and scenes: neither starts where the classifier did
@@ -53,9 +53,7 @@ flags.DEFINE_list("classes", None, "label numbers; one number N: the first N; al
 flags.DEFINE_integer("width", 32, "a thirty-second of fc6's units; everything else follows")
 flags.DEFINE_list("passes", None, "over the data: at 32, 48 and 64 pixels, or the generator's")
 flags.DEFINE_string("start", None, "file of weights a classifier starts from; folder of a pair's")
-flags.DEFINE_float(
-    "rate", 1.0, "multiplies the peak rates, of a pair the generator's", lower_bound=0
-)
+flags.DEFINE_float("rate", 1.0, "multiplies a classifier's peak rates", lower_bound=0)
 flags.DEFINE_float("mixed", 0.25, "share of a classifier's steps with cutmix", 0, 1)
 flags.DEFINE_float("smallest", 0.5, "side of a classifier's smallest crop, of the picture's", 0, 1)
 flags.DEFINE_integer("batch", None, "pictures a step", lower_bound=2)
@@ -121,7 +119,7 @@ def main(_):
     if stage == "pair":
         if not start or start.resolve() == out.resolve():
             sys.exit("a pair goes on from other stages\ngive their folder as --start, not --out's")
-        schedule |= {"start": start, "rate": FLAGS.rate}
+        schedule |= {"start": start}
     mini_generator.fit(len(classes), FLAGS.width, train=train, valid=valid, out=out, **schedule)
 
 

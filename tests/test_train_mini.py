@@ -112,6 +112,14 @@ def test_a_pair_needs_the_two_it_goes_on_from(pictures, tmp_path):
         assert "goes on from other stages\ngive their folder as --start" in done.stderr
 
 
+def test_a_pair_without_the_generator_says_so(pictures, trained, tmp_path):
+    shutil.copy(trained[0] / "classifier.safetensors", tmp_path)
+    asked = command(pictures, tmp_path / "pair", "pair", tmp_path)
+    done = subprocess.run(asked, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "generator.pt is missing\nrun --stage=generator first" in done.stderr
+
+
 def test_a_pair_changes_the_dense_layers_alone(trained):
     first, out, _ = trained
     before, after = (
