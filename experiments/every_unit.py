@@ -4,7 +4,8 @@
     python -m experiments.paper --data=DIR --only=every_unit
 
 The units are evenly spread over the classes.  For each at p99 to p99.9: table 1's rows `likely` and
-`ppgn_many`, 100 samples of either, and the real pictures in the interval.  ratio and ratio_real are
+`ppgn_many`, --num_samples of either from one seed, whatever --seeds says (there are enough units to
+tell chance by), and the real pictures in the interval.  ratio and ratio_real are
 distances over those of PPGN as the paper runs it; ratio_real says how much more diverse than PPGN's
 a sample can be that is as natural and as diverse as pictures are.  Prints a line a unit, then in
 how many units ours beat PPGN's by each measure; the tables have the units with the least ratio_real
@@ -23,7 +24,6 @@ from inverse_set.models import units
 
 FLAGS = flags.FLAGS
 UNITS = 20
-COUNT = 100  # samples of ours and of PPGN's; ours from as many seeds
 BUDGET = 200  # gradient steps to the seeds: where two intervals hardly meet, some stay outside
 COMPARED = ("nearest", "vendi", "kernel", "agreement1")
 
@@ -36,7 +36,7 @@ def chosen(classes):
 def compare(model, pictures, second, asked):
     """{number: value} of one class unit, its constraints, and pictures of ours and PPGN's."""
     natural = common.natural_distance(model)
-    count = 40 if FLAGS.quick else COUNT
+    count = 40 if FLAGS.quick else FLAGS.num_samples  # ours from as many seeds
     steps, chains = (rival.STEPS // 10, 20) if FLAGS.quick else (rival.STEPS, rival.MANY)
     against = rival.of(model, asked)
     run = rival.run_chains(against, 0, rival.CHAINS, steps)
