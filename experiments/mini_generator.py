@@ -116,14 +116,16 @@ def fit(classes, width, passes, batch, seed, train, valid, out, every, start=Non
     variance, size, upper = scales(classifier, images)
     torch.manual_seed(seed + 1)
     net, average = fitting.network(nets.Generator(mini.generator_plan(width), 32 * width))
-    features = [classifier.layers[name].product.out_channels for name in ("conv2", "conv4")]
-    critic, _ = fitting.network(nets.Critic(features, 32 * width))
+    seen = [classifier.layers[name].product.out_channels for name in ("conv2", "conv4")]
+    critic, _ = fitting.network(nets.Critic(seen, 32 * width))
     muon, adam = fitting.optimisers(net)
     rival = torch.optim.Adam(critic.parameters(), lr=0.0, betas=(0.0, 0.99))
     total = round(passes[0] * (len(images) // batch))
     mixed, pushed = round(MIXED * batch), round(MOVED * batch)
     adversarial = mini_pair.ADVERSARIAL if start else ADVERSARIAL
     rate = mini_pair.GENERATOR if start else 1.0
+    fine = mini_pair.FINE if start else 1
+    features = {"relu6": FEATURES["relu6"]} if start else FEATURES
     share = torch.zeros(())  # what the adversary's loss is multiplied by
     parts = {"net": net, "average": average, "critic": critic, "share": fitting.Kept(share)}
     if start:
@@ -143,13 +145,14 @@ def fit(classes, width, passes, batch, seed, train, valid, out, every, start=Non
         return torch.cat([known, real[0][: mixed + pushed] - drawn[0][batch:]])
 
     def rebuilt(step, drawn, found, targets, x):
-        errors = {"pixels": (drawn[:batch] - x).square().mean() / variance["pixels"]}
-        for name in FEATURES:
+        coarse = F.avg_pool2d(drawn[:batch] - x, fine)
+        errors = {"pixels": coarse.square().mean() / variance["pixels"]}
+        for name in features:
             target = targets[name]
             errors[name] = (found[name][: len(target)] - target).square().mean() / variance[name]
         errors["class"] = mini_pair.divergence(found["fc8"], targets["fc8"])
         later = GROWS if start else 1 + (GROWS - 1) * step / total
-        weights = FEATURES | {"pixels": PIXELS, "class": CLASS * later}
+        weights = features | {"pixels": PIXELS, "class": CLASS * later}
         weights["relu6"] *= later
         return sum(weights[name] * errors[name] for name in weights), errors
 
