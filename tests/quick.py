@@ -10,7 +10,7 @@ from PIL import Image
 def experiment(name, out):
     """Runs one quickly; returns (lines of runs.csv, lines of numbers.csv, size of the figure)."""
     command = [sys.executable, "-m", f"experiments.{name}", "--quick", f"--out={out}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-2000:]
     tables = []
     for table in ("runs", "numbers"):
@@ -23,7 +23,7 @@ def experiment(name, out):
 def run_quick(name, folder, *more):
     """The rows of the table it writes, and what it prints."""
     command = [sys.executable, "-m", f"experiments.{name}", "--quick", f"--out={folder}", *more]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=400)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-2000:]
     (table,) = folder.glob("*.csv")
     with open(table, newline="") as file:

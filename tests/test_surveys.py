@@ -41,14 +41,14 @@ def test_ours_against_ppgn(tmp_path):
 
 def test_coverage_needs_pictures_and_grows_with_the_sample(tmp_path, pytestconfig):
     command = [sys.executable, "-m", "experiments.extra_coverage", "--quick", f"--out={tmp_path}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 1 and "--data=DIR" in done.stderr
     assert "Traceback" not in done.stderr
     data = pytestconfig.getoption("data")
     if not data:
         pytest.skip("give --data=DIR to hold samples against real pictures")
     command.append(f"--data={data}")
-    done = subprocess.run(command, capture_output=True, text=True, timeout=400)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-2000:]
     with open(tmp_path / "runs.csv", newline="") as file:
         rows = {(run["row"], run["seed"]): float(run["coverage"]) for run in csv.DictReader(file)}
@@ -59,12 +59,12 @@ def test_coverage_needs_pictures_and_grows_with_the_sample(tmp_path, pytestconfi
 
 def test_every_unit_is_held_against_pictures(tmp_path, pytestconfig):
     command = [sys.executable, "-m", "experiments.every_unit", "--quick", f"--out={tmp_path}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 1 and "--data=DIR" in done.stderr
     data = pytestconfig.getoption("data")
     if not data:
         pytest.skip("give --data=DIR to hold samples against real pictures")
-    done = subprocess.run([*command, f"--data={data}"], capture_output=True, text=True, timeout=400)
+    done = subprocess.run([*command, f"--data={data}"], capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-2000:]
     with open(tmp_path / "runs.csv", newline="") as file:
         rows = {
