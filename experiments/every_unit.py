@@ -5,11 +5,11 @@
 
 The units are evenly spread over the classes.  For each at p99 to p99.9: table 1's rows `likely` and
 `ppgn_many`, --num_samples of either from one seed, whatever --seeds says (there are enough units to
-tell chance by), and the real pictures in the interval.  ratio and ratio_real are
-distances over those of PPGN as the paper runs it; ratio_real says how much more diverse than PPGN's
-a sample can be that is as natural and as diverse as pictures are.  Prints a line a unit, then in
-how many units ours beat PPGN's by each measure; the tables have the units with the least ratio_real
-first.  A row of the figure is five of ours and five of PPGN's.
+tell chance by), and the real pictures in the interval.  ratio and ratio_real are distances over
+those of PPGN as the paper runs it; ratio_real says how much more diverse than PPGN's a sample can
+be that is as natural and as diverse as pictures are.  Prints a line a unit, then in how many units
+ours beat PPGN's by each measure; the tables have the units with the least ratio_real first.  A row
+of the figure is five of ours and five of PPGN's.
 """
 
 import sys

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from inverse_set import pictures
+from inverse_set import gallery, pictures
 from inverse_set.disk import replacing, sync, temporary_name, write_atomically, writing
 from inverse_set.errors import UserError
 
@@ -118,7 +118,7 @@ def save(folder, samples, constraints, run, summary, title):
             write_atomically(folder / "grid.png", pictures.png(pictures.grid(images)))
             write_atomically(folder / "animation.webp", pictures.animation(images))
             activations, step = samples.activations, samples.step
-            page = pictures.gallery(images, activations, constraints, summary, title, step)
+            page = gallery.page(images, activations, constraints, summary, title, step)
             write_atomically(folder / "gallery.html", _bytes(page))
         files |= {name: _sha256(folder / name) for name in FILES if (folder / name).exists()}
         text = json.dumps(_plain(run) | {"files": files}, indent=2, allow_nan=False)

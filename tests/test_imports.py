@@ -21,6 +21,7 @@ LEVELS = (
         "pictures",
         "disk",
     ),
+    ("gallery",),
     ("lagrangian", "results"),
     ("seeds",),
     ("refine",),
@@ -40,6 +41,7 @@ LEVELS = (
     ("models.units", "models.cost"),
     ("certified",),
     ("convert.wire", "convert.files", "convert.child", "convert.released", "convert.download"),
+    ("convert.unpack",),
     ("convert.caffemodel", "convert.isolated", "convert.arrays", "convert.weight_file"),
     ("convert.matconvnet", "convert.torch_file", "convert.arrange", "convert.natural"),
     ("convert.converting",),
@@ -51,8 +53,9 @@ LEVELS = (
 )
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
 PACKAGES = ("models", "commands", "convert", "baselines")
-SHELL = ("pictures", "results", "disk", "convert.home")  # touch the disk, know no algorithm
-ALGORITHMS = [name for names in LEVELS[:7] for name in names if name not in SHELL]
+# Touch the disk, know no algorithm.
+SHELL = ("pictures", "gallery", "results", "disk", "convert.home")
+ALGORITHMS = [name for names in LEVELS[:8] for name in names if name not in SHELL]
 
 
 def modules():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inverse_set import pictures
+from inverse_set import gallery, pictures
 
 
 class Interval(NamedTuple):
@@ -32,9 +32,7 @@ def page(n=4, title="asked", summary=None, activations=None, constraints=(MONARC
     if activations is None:
         activations = np.linspace(9.9, 9.1, n, dtype=np.float32)[:, None]
     images, steps = plain(n), np.arange(n) * 5
-    return pictures.gallery(
-        images, activations, constraints, summary or {}, title, steps, **options
-    )
+    return gallery.page(images, activations, constraints, summary or {}, title, steps, **options)
 
 
 class Reader(HTMLParser):
@@ -195,8 +193,8 @@ def test_gallery_survives_activations_that_are_not_finite():
 
 def bars(values, constraint):
     """`(kind, left edge, height)` of every bar, edge in percent of the axis, height in percent."""
-    reader = Reader(pictures.histogram(np.asarray(values), constraint))
-    pitch = 100 / pictures.BINS
+    reader = Reader(gallery.histogram(np.asarray(values), constraint))
+    pitch = 100 / gallery.BINS
     return [
         (bar["class"], round(float(bar["x"]) / pitch - 0.06, 2) * pitch, float(bar["height"]))
         for bar in reader.all("rect")
@@ -216,9 +214,9 @@ def test_histogram_splits_a_bar_at_the_bound():
 
 
 def test_histogram_draws_the_bounds():
-    lines = Reader(pictures.histogram(np.array([8.0, 12.0]), MONARCH)).all("line")
+    lines = Reader(gallery.histogram(np.array([8.0, 12.0]), MONARCH)).all("line")
     assert [float(line["x1"]) for line in lines] == [25.0, 50.0]
-    one = pictures.histogram(np.array([8.0]), Interval("a", -np.inf, 10.0))
+    one = gallery.histogram(np.array([8.0]), Interval("a", -np.inf, 10.0))
     assert len(Reader(one).all("line")) == 1
 
 
@@ -226,7 +224,7 @@ def test_histogram_draws_the_bounds():
 @pytest.mark.parametrize("high", [5.0, np.inf, 1e308])
 @pytest.mark.parametrize("values", [[], [5.0], [np.nan], [5.0, 5.0 + 1e-9], [-3e38, 3e38]])
 def test_histogram_of_degenerate_data(low, high, values):
-    source = pictures.histogram(np.array(values), Interval("a", low, high))
+    source = gallery.histogram(np.array(values), Interval("a", low, high))
     assert "nan" not in source
     heights = [float(bar["height"]) for bar in Reader(source).all("rect")]
     assert sum(heights) >= 99.9 if np.isfinite(values).any() else not heights

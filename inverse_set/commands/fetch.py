@@ -8,7 +8,7 @@ import sys
 import time
 
 from inverse_set.commands import progress
-from inverse_set.convert import download, home, released
+from inverse_set.convert import download, home, released, unpack
 from inverse_set.errors import INTERRUPTED, UserError, WeightError
 
 MOST = 1 << 32  # bytes of a file whose size we do not know
@@ -161,7 +161,7 @@ def _convert(row, path, destination):
     try:
         if row.member:
             source = path.with_name(f"{row.name}-{row.member.rpartition('/')[2]}")
-            download.extract(path, row.member, source, MOST)
+            unpack.extract(path, row.member, source, MOST)
         converted(source, destination, row.network)
     except WeightError as error:
         remedy = f"delete {path} to download it again, or try another --source"

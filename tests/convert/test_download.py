@@ -16,7 +16,7 @@ from collections import namedtuple
 import numpy as np
 import pytest
 
-from inverse_set.convert import download
+from inverse_set.convert import download, unpack
 from inverse_set.errors import USAGE, WEIGHTS, UserError, WeightError
 from tests.convert import http_server
 from tests.convert.http_server import Page
@@ -354,7 +354,7 @@ def test_one_member_and_only_where_we_say(tmp_path, pack, name):
     inner = tmp_path / "deep" / "er"
     inner.mkdir(parents=True)
     archive = pack(inner / "archive", ("readme", b"hello"), ("m/netx", b"no"), (name, BODY))
-    download.extract(archive, "m/net", inner / "out", len(BODY))
+    unpack.extract(archive, "m/net", inner / "out", len(BODY))
     assert (inner / "out").read_bytes() == BODY
     assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == ["archive", "out"]
 
@@ -378,7 +378,7 @@ BAD = [
 def test_members_refused(tmp_path, pack, items, word):
     archive = pack(tmp_path / "archive", *items)
     with pytest.raises(WeightError, match=word):
-        download.extract(archive, "net", tmp_path / "out", 100_000)
+        unpack.extract(archive, "net", tmp_path / "out", 100_000)
     assert os.listdir(tmp_path) == ["archive"]
 
 
@@ -393,7 +393,7 @@ def test_damaged_archives(tmp_path, pack):
     for case in damaged:
         archive.write_bytes(case)
         try:
-            download.extract(archive, "net", tmp_path / "out", 100_000)
+            unpack.extract(archive, "net", tmp_path / "out", 100_000)
         except WeightError:
             assert os.listdir(tmp_path) == ["archive"]
         else:
