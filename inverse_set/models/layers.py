@@ -49,6 +49,7 @@ def pad(x, rows, columns, value=0.0):
     return lax.pad(x, jnp.asarray(value, x.dtype), (none, (*rows, 0), (*columns, 0), none))
 
 
+@partial(jax.jit, static_argnums=2)  # traced once a shape, not once a call
 def _minimal(x, kernel, padding):
     """A 3x3 convolution by Winograd's minimal filtering: 16 products where 36 would do."""
     n, height, width, inputs = x.shape
