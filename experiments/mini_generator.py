@@ -11,6 +11,7 @@ gradient is scaled, at the picture, to a share of the rest's: neither can drown 
 """
 
 import sys
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,9 +27,7 @@ FEATURES = {"pool1": 0.25, "pool2": 0.5, "relu4": 0.5, "relu6": 0.5}
 SEEN = ("pool2", "relu4")  # by the adversary
 PIXELS = 2.0
 CLASS = 0.25  # of the divergence of the classifier's verdict, in nats
-GROWS = 12.0  # what relu6's and the class's weights are multiplied by in the end, at first by 1
-ADVERSARIAL = 0.35  # of the rest's gradient norm
-BEGINS, FULL = 0.05, 0.15  # share of the steps before the adversary counts, and counts in full
+GROWS = 12.0  # what relu6's and the class's weights are multiplied by in the end
 EVERY = 16  # steps between two looks at that share, and between two penalties of slopes
 RIVAL = 2  # steps between two of the adversary's own, which wins too easily with one each
 PENALTY, PENALISED = 0.5, 8  # weight of squared slopes, and pictures that bear them
@@ -37,6 +36,30 @@ WRONG = 0.5  # weight of telling a picture's code from another's
 MIXED, MOVED = 0.1, 0.2  # codes without pictures, for each picture
 WARM = 0.03
 SAMPLE = 4096  # pictures that scales are measured on
+
+
+class Terms(NamedTuple):
+    """What a stage asks of the generator, and how fast.
+
+    rate: of the peak rates.  features: {layer: weight of its relative error}.
+    fine: pixels are compared in squares of as many a side.
+    grows: what relu6's and the class's weights are multiplied by at first, and in the end.
+    adversarial: the adversary's share of the rest's gradient norm.
+    begins: shares of the steps before it counts, and counts in full; None: at once.
+    """
+
+    rate: float = 1.0
+    features: dict = FEATURES
+    fine: int = 1
+    grows: tuple = (1.0, GROWS)
+    adversarial: float = 0.35
+    begins: tuple | None = (0.05, 0.15)
+
+
+# Beside a classifier that learns pictures are compared in squares, and in no feature before fc6:
+# what is finer no code tells, and a squared error there does no more than fade it.  The adversary
+# has less to do, now that pictures are sharp.
+BESIDE = Terms(0.3, {"relu6": FEATURES["relu6"]}, 4, (GROWS, GROWS), 0.15, None)
 
 
 def frozen(path, net):
@@ -122,10 +145,7 @@ def fit(classes, width, passes, batch, seed, train, valid, out, every, start=Non
     rival = torch.optim.Adam(critic.parameters(), lr=0.0, betas=(0.0, 0.99))
     total = round(passes[0] * (len(images) // batch))
     mixed, pushed = round(MIXED * batch), round(MOVED * batch)
-    adversarial = mini_pair.ADVERSARIAL if start else ADVERSARIAL
-    rate = mini_pair.GENERATOR if start else 1.0
-    fine = mini_pair.FINE if start else 1
-    features = {"relu6": FEATURES["relu6"]} if start else FEATURES
+    terms = BESIDE if start else Terms()
     share = torch.zeros(())  # what the adversary's loss is multiplied by
     parts = {"net": net, "average": average, "critic": critic, "share": fitting.Kept(share)}
     if start:
@@ -145,14 +165,15 @@ def fit(classes, width, passes, batch, seed, train, valid, out, every, start=Non
         return torch.cat([known, real[0][: mixed + pushed] - drawn[0][batch:]])
 
     def rebuilt(step, drawn, found, targets, x):
-        coarse = F.avg_pool2d(drawn[:batch] - x, fine)
+        coarse = F.avg_pool2d(drawn[:batch] - x, terms.fine)
         errors = {"pixels": coarse.square().mean() / variance["pixels"]}
-        for name in features:
+        for name in terms.features:
             target = targets[name]
             errors[name] = (found[name][: len(target)] - target).square().mean() / variance[name]
         errors["class"] = mini_pair.divergence(found["fc8"], targets["fc8"])
-        later = GROWS if start else 1 + (GROWS - 1) * step / total
-        weights = features | {"pixels": PIXELS, "class": CLASS * later}
+        first, last = terms.grows
+        later = first + (last - first) * step / total
+        weights = terms.features | {"pixels": PIXELS, "class": CLASS * later}
         weights["relu6"] *= later
         return sum(weights[name] * errors[name] for name in weights), errors
 
@@ -164,7 +185,7 @@ def fit(classes, width, passes, batch, seed, train, valid, out, every, start=Non
 
     def update(step, chosen, draw):
         ramp = fitting.ramp(step, total, WARM)
-        scale = rate * ramp
+        scale = terms.rate * ramp
         fitting.set_rate(muon, MUON * scale)
         fitting.set_rate(adam, ADAM * scale)
         fitting.set_rate(rival, CRITIC * max(scale, 0.1))
@@ -184,8 +205,10 @@ def fit(classes, width, passes, batch, seed, train, valid, out, every, start=Non
             drawn = net(codes)
         found = look(classifier, drawn)
         loss, errors = rebuilt(step, drawn, found, targets, x)
-        begun = min(max((step / total - BEGINS) / (FULL - BEGINS), 0.0), 1.0)
-        counts = 1.0 if start else begun
+        counts = 1.0
+        if terms.begins:
+            begins, full = terms.begins
+            counts = min(max((step / total - begins) / (full - begins), 0.0), 1.0)
         if counts:
             critic.requires_grad_(False)
             with torch.no_grad():
@@ -196,7 +219,7 @@ def fit(classes, width, passes, batch, seed, train, valid, out, every, start=Non
                     torch.autograd.grad(part, drawn, retain_graph=True)[0].norm()
                     for part in (loss, deceit)
                 ]
-                now = adversarial * norms[0] / norms[1].clamp_min(1e-12)
+                now = terms.adversarial * norms[0] / norms[1].clamp_min(1e-12)
                 share.copy_(0.8 * share + 0.2 * now if share else now)
             loss = loss + counts * share * deceit
             critic.requires_grad_(True)

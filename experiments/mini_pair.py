@@ -16,12 +16,7 @@ from experiments import fitting
 
 LEARNING = ("fc6", "fc7", "fc8")
 RATE = 4e-5  # Adam's, at its peak
-GENERATOR = 0.3  # of the generator's own peak rates
-# A picture is compared in squares of as many pixels a side, and in no feature before fc6: what is
-# finer no code tells, and a squared error there does no more than fade it.
-FINE = 4
 SHARPER = 2.0  # verdicts that are to come back: or all logits shrink
-ADVERSARIAL = 0.15  # the adversary's share: less, now that pictures are sharp
 AGAIN, CODES, DRIFT, LABELS = 2.0, 3.0, 0.5, 0.4  # weights beside that of the old verdicts
 
 
