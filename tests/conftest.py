@@ -1,9 +1,24 @@
 """What all tests share."""
 
+import os
+import tempfile
+
 import jax
 import pytest
 
 SLOW = ("test_experiments", "test_surveys", "test_train_mini", "test_cli")  # files of minutes
+
+
+def pytest_configure(config):
+    """Programs that tests start take from a folder of this run what another has compiled.
+
+    The tests' own processes do not: after a thousand tests writing to it ended one of them.
+    """
+    jax.config.update("jax_compilation_cache_dir", None)
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        folder = tempfile.TemporaryDirectory()
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name
+        config.add_cleanup(folder.cleanup)
 
 
 def pytest_collection_modifyitems(items):
