@@ -36,12 +36,12 @@ def chosen(classes):
 def compare(model, pictures, second, asked):
     """{number: value} of one class unit, its constraints, and pictures of ours and PPGN's."""
     natural = common.natural_distance(model)
-    count = 40 if FLAGS.quick else FLAGS.num_samples  # ours from as many seeds
-    steps, chains = (rival.STEPS // 10, 20) if FLAGS.quick else (rival.STEPS, rival.MANY)
+    count = 20 if FLAGS.quick else FLAGS.num_samples  # ours from as many seeds
+    steps = rival.STEPS // 10 if FLAGS.quick else rival.STEPS
     against = rival.of(model, asked)
     run = rival.run_chains(against, 0, rival.CHAINS, steps)
     apart = metrics.mean_pair_distance(rival.chain_pictures(against, run, rival.thinned).features)
-    theirs = rival.many(against, 0, chains)
+    theirs = rival.many(against, 0, count)
     likely, theirs = rival.likely(asked, theirs), rival.at_most(theirs, count)
     mine = table1.ours(model, likely, 0, count, count, table1.REFINE._replace(seed_steps=BUDGET))[0]
     ends = np.asarray([units.parse_constraint(model, text)[1][1:] for text in likely]).T

@@ -17,7 +17,7 @@ from inverse_set.baselines import ppgn, trace
 from inverse_set.models import bind, caffenet, units
 
 CHAINS, STEPS, THIN = 10, 200, 4  # the paper's run of PPGN, and which steps are its samples
-MANY, SHORT = 300, 20  # chains pass through the interval in their first steps
+MANY, SHORT = 1.5, 12  # chains a sample; they pass through the interval in their first steps
 NARROWEST = 0.02  # interval of a probability
 
 
@@ -145,9 +145,10 @@ def within(rival):
     return keep
 
 
-def many(rival, seed, chains=MANY):
-    """`Pictures` in the interval, of many chains that are short."""
-    return chain_pictures(rival, run_chains(rival, seed, chains, SHORT), within(rival))
+def many(rival, seed, count):
+    """`Pictures` in the interval, of more short chains than the `count` that is wanted."""
+    run = run_chains(rival, seed, round(MANY * count), SHORT)
+    return chain_pictures(rival, run, within(rival))
 
 
 def likely(asked, pictures):
