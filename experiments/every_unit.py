@@ -24,7 +24,6 @@ from inverse_set.models import units
 
 FLAGS = flags.FLAGS
 UNITS = 20
-BUDGET = 200  # gradient steps to the seeds: where two intervals hardly meet, some stay outside
 COMPARED = ("nearest", "vendi", "kernel", "agreement1")
 
 
@@ -43,7 +42,7 @@ def compare(model, pictures, second, asked):
     apart = metrics.mean_pair_distance(rival.chain_pictures(against, run, rival.thinned).features)
     theirs = rival.many(against, 0, count)
     likely, theirs = rival.likely(asked, theirs), rival.at_most(theirs, count)
-    mine = table1.ours(model, likely, 0, count, count, table1.REFINE._replace(seed_steps=BUDGET))[0]
+    mine = table1.ours(model, likely, 0, count, count, table1.LIKELY)[0]
     ends = np.asarray([units.parse_constraint(model, text)[1][1:] for text in likely]).T
     near = real.inside(pictures, against.unit, *ends[:, 0])
     ours, ppgn = (

@@ -40,7 +40,7 @@ def spread(features, size):
 def samples(model, seed, sizes):
     """{way and size: features} and {way: images} of one repetition."""
     found, pictures = {}, {}
-    seeds = 5 if FLAGS.quick else 20
+    seeds = 10 if FLAGS.quick else 20
     for way, settings in WAYS.items():
         row = common.Row(
             way, (ASKED,), settings=settings, num_samples=sizes[-1], num_seeds=min(seeds, sizes[-1])
