@@ -165,7 +165,8 @@ def opening(folders, asked, earlier=0):
         minutes, machines = sum(note["minutes"] for note in notes), {n["machine"] for n in notes}
         lines[-1] += f" {len(notes)} were timed: {minutes:.0f} min on {' or '.join(machines)}."
     if earlier:
-        lines.append(f"{earlier} others were measured before, by their own commands.")
+        others = "another was" if earlier == 1 else f"{earlier} others were"
+        lines.append(f"{others[0].upper()}{others[1:]} measured before, by their own commands.")
     return [*lines, ""]
 
 

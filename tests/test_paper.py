@@ -112,9 +112,21 @@ def test_units_are_counted_and_those_that_fail_named():
     [(9.1, 1, claims.AGREE), (8.0, 1, claims.DISAGREE), (9.5, 99, claims.DISAGREE)],
 )
 def test_the_approximation_keeps_distance_at_less_cost(distance, seconds, verdict):
-    joint = {"distance": (10, 0), "steps": (300, 0), "seconds": (50, 0)}
+    joint = {"distance": (10, 0), "steps": (300, 0), "seconds": (50, 0), "samples": (40, 0)}
     fast = {"distance": (distance, 0), "steps": (30, 0), "seconds": (seconds, 0)}
-    assert claims.approximation(table(joint=joint, fast=fast))[0].verdict == verdict
+    (found,) = claims.approximation(table(joint=joint, fast=fast))
+    assert found.verdict == verdict and found.says.endswith("300 ± 0 of 40")
+
+
+def test_coverage_is_compared_at_the_same_pictures():
+    """The verdict is of the differences, at the largest size of each way."""
+    gains = {"refine_50": (0.3, 0.1), "refine_100": (0.2, 0.1), "accumulate_100": (-0.01, 0.02)}
+    rows = {row: {"coverage": (0.7, 0.2), "over_direct": gain} for row, gain in gains.items()}
+    rows |= {"joint_50": {"coverage": (0.3, 0.2), "over_direct": (-0.2, 0.1)}}
+    found = claims.coverage(table(direct_100={"coverage": (0.5, 0.2)}, **rows))
+    assert [f.verdict for f in found] == [claims.AGREE, claims.UNKNOWN, claims.DISAGREE]
+    assert "by 100 of the refining walk" in found[0].says and "0.2 ± 0.1" in found[0].says
+    assert {f.verdict for f in claims.coverage({})} == {claims.UNKNOWN}
 
 
 def test_beyond_is_a_finding_only_if_it_is_not_by_chance():

@@ -51,8 +51,12 @@ def test_coverage_needs_pictures_and_grows_with_the_sample(tmp_path, pytestconfi
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-2000:]
     with open(tmp_path / "runs.csv", newline="") as file:
-        rows = {(run["row"], run["seed"]): float(run["coverage"]) for run in csv.DictReader(file)}
+        runs = list(csv.DictReader(file))
+    rows = {(run["row"], run["seed"]): float(run["coverage"]) for run in runs}
     assert all(0 <= value <= 1 for value in rows.values())
+    for run in runs:
+        direct = rows[f"direct_{run['row'].split('_')[1]}", run["seed"]]
+        assert abs(float(run["over_direct"]) - float(run["coverage"]) + direct) < 2e-6
     for seed in "01":
         assert rows["real_20", seed] > rows["direct_20", seed] >= rows["direct_10", seed] - 0.05
 
