@@ -27,6 +27,12 @@ def observe(networks, codes):
     return Observation(images, features, activations)
 
 
+def blank(networks, codes):
+    """An `Observation` of zeros of the shapes that codes `[K, D]` have, for loops to begin with."""
+    shapes = jax.eval_shape(observe, networks, codes)
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+
 def cut(size, *arrays):
     """Arrays `[n, ...]` as batches `[ceil(n / size), size, ...]`, the last filled up with zeros."""
     n = arrays[0].shape[0]

@@ -133,8 +133,7 @@ def correct(networks, codes, level, problem, refinement, longest, project, micro
         moved = jnp.where(near[:, None], following, project(problem, moved))
         return done + 1, near, moved, following, observation
 
-    shapes = jax.eval_shape(observe.observe, networks, codes)
-    blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    start = (0, jnp.zeros(len(codes), bool), codes, codes, blank)
+    before = observe.blank(networks, codes)
+    start = (0, jnp.zeros(len(codes), bool), codes, codes, before)
     *_, seen, observation = jax.lax.while_loop(away, again, start)
     return seen, observation

@@ -84,11 +84,13 @@ def sample(networks, asked, start, num_samples, settings=None, natural=None, pro
         problem = problem._replace(weight=_rescaled(problem.weight, len(start), len(rows), walk))
         everyone = jnp.ones(len(rows), bool)
         walker = sampler.init(walk, codes, observation, *duals, everyone, beta)
+        wanted = num_samples - len(rows)
+        capacity = _capacity(walker.images.nbytes, -(-wanted // len(rows)))
         if walk.refinement:
-            walker, observation = sampler.settle(walker, observation, problem, walk)
+            walker, observation = sampler.settle(walker, observation, problem, walk, capacity)
             codes = walker.codes
         more, steps, kept, status = _walk(
-            walker, problem, walk, rows, num_samples - len(rows), settings.patience, progress
+            walker, problem, walk, rows, wanted, capacity, settings.patience, progress
         )
     found = [_rows(codes, observation, np.arange(len(rows)), 0, rows), *more]
     columns = [np.concatenate(column)[:num_samples] for column in zip(*found, strict=True)]
@@ -260,10 +262,9 @@ def _capacity(step_bytes, steps):
     return max(1, min(10, steps, 2**28 // max(step_bytes, 1)))
 
 
-def _walk(walker, problem, walk, rows, wanted, patience, progress):
+def _walk(walker, problem, walk, rows, wanted, capacity, patience, progress):
     """Steps until `wanted` samples are found; returns (found, steps, lengths, status)."""
     found, kept, gained, barren = [], [], 0, 0
-    capacity = _capacity(walker.images.nbytes, -(-wanted // len(rows)))
     while gained < wanted and barren < patience:
         steps = min(capacity, -(-(wanted - gained) // len(rows)))
         before = int(walker.step)

@@ -158,16 +158,19 @@ def _backtrack(state, slope, problem, walk):
         return Samples(trial, observation, inside & changed, lengths)
 
     def unsettled(carry):
-        trials, samples = carry
-        return (trials <= walk.halvings) & ~samples.accepted.all()
+        halvings, samples = carry
+        return (halvings <= walk.halvings) & ~samples.accepted.all()
 
     def halve(carry):
-        trials, samples = carry
+        halvings, samples = carry
         lengths = jnp.where(samples.accepted, samples.length, samples.length / 2)
-        return trials + 1, attempt(lengths)
+        return halvings + 1, attempt(lengths)
 
-    start = attempt(jnp.full(len(codes), state.length, codes.dtype))
-    _, samples = jax.lax.while_loop(unsettled, halve, (1, start))
+    # The first trial is a halving too, of twice the length: the networks are compiled once.
+    twice = jnp.full(len(codes), 2 * state.length, codes.dtype)
+    nobody = jnp.zeros(len(codes), bool)
+    before = Samples(codes, observe.blank(problem.networks, codes), nobody, twice)
+    _, samples = jax.lax.while_loop(unsettled, halve, (0, before))
     stay = ~samples.accepted[:, None]
     return samples._replace(
         codes=jnp.where(stay, codes, samples.codes),
@@ -175,21 +178,27 @@ def _backtrack(state, slope, problem, walk):
     )
 
 
-@functools.partial(jax.jit, static_argnames="walk")
-def settle(state, observation, problem, walk):
+def settle(state, observation, problem, walk, capacity):
     """Seeds moved by one step of the "refine" walk, so that they are samples as the others are.
 
-    observation: of them.  Returns (state, `Observation`); one that does not come back stays.
+    observation: of them.  capacity: of `advance`, whose program this is, too.
+    Returns (state, `Observation`); a seed that does not come back stays.
     """
-    slope = _slope(state, problem, walk)
-    samples = _refine(state._replace(step=state.step - 1), slope, problem, walk)
+    moved, found = advance(state._replace(step=state.step - 1), problem, walk, 1, capacity)
+    return _settled(moved, found, observation, walk.distance)
+
+
+@functools.partial(jax.jit, static_argnames="distance")
+def _settled(moved, found, observation, distance):
+    """C0 is all the seeds, those that stayed where they were among them."""
+    accepted = found.accepted[0]
 
     def choose(new, old):
-        return jnp.where(samples.accepted.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
+        return jnp.where(accepted.reshape(-1, *(1,) * (old.ndim - 1)), new[0], old)
 
-    codes, seen = samples.codes, jax.tree.map(choose, samples.observation, observation)
-    past = diversity.moments(diversity.points_of(walk.distance, codes, seen))
-    return state._replace(codes=codes, past=past, images=seen.images), seen
+    seen = jax.tree.map(choose, found.observation, observation)
+    past = diversity.moments(diversity.points_of(distance, moved.codes, seen))
+    return moved._replace(past=past), seen
 
 
 def _refine(state, slope, problem, walk):
@@ -218,14 +227,14 @@ def _come_back(key, codes, problem, walk, length):
     def encode(codes):
         return seeds.project(problem, refine.encode(problem.networks, codes, walk.micro))
 
+    if not refinement.encodings:
+        return refine.correct(problem.networks, codes, *parts)
+
     def again(_, carry):
         return refine.correct(problem.networks, encode(carry[0]), *parts)
 
-    first = encode(codes) if refinement.encodings else codes
-    found = refine.correct(problem.networks, first, *parts)
-    if refinement.encodings < 2:
-        return found
-    return jax.lax.fori_loop(1, refinement.encodings, again, found)
+    before = codes, observe.blank(problem.networks, codes)
+    return jax.lax.fori_loop(0, refinement.encodings, again, before)
 
 
 def _direction(step, slope):

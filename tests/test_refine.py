@@ -180,7 +180,7 @@ def test_the_seeds_settle_on_levels_of_their_own():
     codes = jnp.asarray([[0.7], [0.7], [0.7], [-0.7]])  # one picture thrice
     state = state._replace(codes=codes)
     before = observe.observe(toys.CIRCLE, codes)
-    after, seen = sampler.settle(state, before, asked, walk)
+    after, seen = sampler.settle(state, before, asked, walk, 1)
     first = np.cos(after.codes[:, 0])
     assert ((first >= 0.5) & (first <= 0.8)).all() and len(np.unique(first.round(4))) == 4
     assert (after.codes != codes).all() and after.step == state.step
@@ -193,7 +193,7 @@ def test_the_seeds_settle_on_levels_of_their_own():
 def test_a_seed_that_does_not_settle_stays():
     asked, walk, state = walking(refine.Refinement(noise=10.0, reach=1e-3, corrections=1))
     before = observe.observe(toys.CIRCLE, state.codes)
-    after, seen = sampler.settle(state, before, asked, walk)
+    after, seen = sampler.settle(state, before, asked, walk, 1)
     stayed = np.asarray((after.codes == state.codes).all(-1))
     assert stayed.any()
     np.testing.assert_array_equal(seen.images[stayed], before.images[stayed])
