@@ -26,6 +26,7 @@ from experiments import claims
 from inverse_set import metrics
 
 FLAGS = flags.FLAGS
+NOT_RUN = f"**{claims.UNKNOWN}**: not run."
 WIDEST, LARGEST = 1600, 400_000  # pixels and bytes of a picture in the document
 
 
@@ -98,12 +99,13 @@ def shrink(source, target):
 
 
 def kept(path):
-    """{title: lines} of the sections of an earlier document, {} where there is none."""
+    """{title: lines} of what an earlier document has measured, {} where there is none."""
     text = path.read_text() if path.exists() else ""
     sections = {}
     for part in text.split("\n## ")[1:]:
         title, *rest = part.rstrip().splitlines()
-        sections[title] = [f"## {title}", *rest, ""]
+        if NOT_RUN not in part:
+            sections[title] = [f"## {title}", *rest, ""]
     return sections
 
 
@@ -115,7 +117,7 @@ def section(claim, folder, pictures, failed=False):
     numbers = folder / "numbers.csv"
     table, seeds = read(numbers) if numbers.exists() else ({}, 0)
     if not table:
-        return [*lines, f"**{claims.UNKNOWN}**: {'it failed' if failed else 'not run'}.", ""]
+        return [*lines, f"**{claims.UNKNOWN}**: it failed." if failed else NOT_RUN, ""]
     if failed:
         lines += ["**Its last run failed; what follows is of an earlier one.**", ""]
     note = noted(folder)
@@ -165,8 +167,7 @@ def opening(folders, asked, earlier=0):
         minutes, machines = sum(note["minutes"] for note in notes), {n["machine"] for n in notes}
         lines[-1] += f" {len(notes)} were timed: {minutes:.0f} min on {' or '.join(machines)}."
     if earlier:
-        others = "another was" if earlier == 1 else f"{earlier} others were"
-        lines.append(f"{others[0].upper()}{others[1:]} measured before, by their own commands.")
+        lines.append(f"Measured before, by their own commands: {earlier} more.")
     return [*lines, ""]
 
 

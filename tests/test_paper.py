@@ -182,7 +182,7 @@ def test_what_was_not_run_here_stays_as_it_was(tmp_path):
     folder(tmp_path / "b" / "fig8", {"eq15": 7, "eq6": 7.5, "eq6_on": 2})
     paper.write(tmp_path / "b", path)
     second = path.read_text()
-    assert "12 others were measured before" in second and "measured before" not in first
+    assert "by their own commands: 1 more" in second and "by their own" not in first
     for title in ("C0", "Fig. 1", "Coverage"):
         parts = [text.split(f"\n## {title}")[1].split("\n## ")[0] for text in (first, second)]
         assert parts[0] == parts[1]
