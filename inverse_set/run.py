@@ -17,6 +17,7 @@ from inverse_set.types import Status
 
 MIXING = 0.4  # of a step of the "refine" walk, the mean share of the way to another code
 REACH = 0.3  # the longest correction of the "refine" walk, as a share of the natural distance
+WAIT = 2  # updates of lambda and mu without another seed inside, before the rest is given up
 
 
 class Result(NamedTuple):
@@ -211,6 +212,7 @@ def _plan(networks, asked, start, settings, natural):
         penalty_cap=settings.penalty_cap,
         stop=settings.stop,
         patience=settings.plateau,
+        wait=None if paper or settings.method == "joint" else WAIT * settings.inner_steps,
         micro=_micro(settings, count),
     )
     refinement = None

@@ -45,6 +45,8 @@ class Descent(NamedTuple):
     penalty, growth, penalty_cap: mu_0, alpha, and the largest mu.
     stop: "inside" as soon as all are, "plateau" when diversity has not grown by a thousandth for
         `patience` steps with all inside.
+    wait: with stop "inside", steps after which codes that are still outside are given up, if some
+        are inside and no other has come; None waits for all, as long as there are steps.
     micro: codes a micro-batch, None for all at once.
     """
 
@@ -57,6 +59,7 @@ class Descent(NamedTuple):
     penalty_cap: float = 1e5
     stop: str = "inside"
     patience: int = 300
+    wait: int | None = None
     micro: int | None = None
 
 
@@ -79,8 +82,9 @@ class SeedState(NamedTuple):
 
     codes: `[K, D]`.  multipliers: `[K, P]` (lambda, eq. 9).  penalty: scalar mu > 0.
     opt_state: of the optimiser.  step: int32, gradient steps taken.  status: int32, a `Status`.
-    best: the best codes so far.  nearest: `[P]`, activations of the sample that came nearest to the
-    target; gap: scalar, how far outside it was, in units of the target's scale.
+    best: the best codes so far.  arrival: int32, step at which more were inside than ever before.
+    nearest: `[P]`, activations of the sample that came nearest to the target; gap: scalar, how far
+    outside it was, in units of the target's scale.
     """
 
     codes: jnp.ndarray
@@ -90,6 +94,7 @@ class SeedState(NamedTuple):
     step: jnp.ndarray
     status: jnp.ndarray
     best: Best
+    arrival: jnp.ndarray
     nearest: jnp.ndarray
     gap: jnp.ndarray
 
@@ -97,9 +102,8 @@ class SeedState(NamedTuple):
 def init(problem, descent, codes):
     """The state before the first step, from starting codes `[K, D]`; lambda = 0, mu = mu_0."""
     codes = project(problem, codes)
-    shapes = jax.eval_shape(observe.observe, problem.networks, codes)
-    blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    count, constrained = shapes.activations.shape
+    blank = observe.blank(problem.networks, codes)
+    count, constrained = blank.activations.shape
     dtype = codes.dtype
     best = Best(
         codes,
@@ -116,6 +120,7 @@ def init(problem, descent, codes):
         jnp.int32(0),
         jnp.int32(Status.RUNNING),
         best,
+        jnp.int32(0),
         jnp.full((constrained,), jnp.inf, dtype),
         jnp.asarray(jnp.inf, dtype),
     )
@@ -160,8 +165,10 @@ def _step(state, problem, descent):
     finite = jnp.isfinite(slope).all() & jnp.isfinite(activations).all() & jnp.isfinite(spread)
     seen = Best(state.codes, observation, inside, spread, state.step)
     best = _better(state.best, seen, finite)
+    came = best.inside.sum() > state.best.inside.sum()
+    arrival = jnp.where(came, state.step, state.arrival)
     nearest, gap = _nearer(state, activations, problem.target)
-    status = _judge(state.step, inside, finite, best, descent)
+    status = _judge(state.step, inside, finite, best, arrival, descent)
     updates, opt_state = descent.optimiser.update(slope, state.opt_state, state.codes)
     moved = SeedState(
         project(problem, state.codes + problem.unit * updates),
@@ -171,10 +178,11 @@ def _step(state, problem, descent):
         state.step + 1,
         status,
         best,
+        arrival,
         nearest,
         gap,
     )
-    stopped = state._replace(status=status, best=best, nearest=nearest, gap=gap)
+    stopped = state._replace(status=status, best=best, arrival=arrival, nearest=nearest, gap=gap)
     go_on = status == Status.RUNNING
     return jax.tree.map(lambda new, old: jnp.where(go_on, new, old), moved, stopped)
 
@@ -226,14 +234,16 @@ def _nearer(state, activations, target):
     return nearest, jnp.where(nearer, gaps[winner], state.gap)
 
 
-def _judge(step, inside, finite, best, descent):
+def _judge(step, inside, finite, best, arrival, descent):
     """The status after this look."""
     arrived = inside.all() & (descent.stop == "inside")
     settled = best.inside.all() & (step - best.step >= descent.patience)
+    waited = best.inside.any() & (step - arrival >= (descent.wait or descent.max_steps))
     spent = step >= descent.max_steps
     short = jnp.where(best.inside.any(), int(Status.PARTIAL), int(Status.INFEASIBLE))
     ended = jnp.where(best.inside.all(), int(Status.BUDGET), short)
-    conditions = [~finite, arrived, settled & (descent.stop == "plateau"), spent]
-    outcomes = [int(Status.NON_FINITE), int(Status.OK), int(Status.PLATEAU), ended]
+    plateau, given_up = settled & (descent.stop == "plateau"), waited & (descent.stop == "inside")
+    conditions = [~finite, arrived, plateau, spent, given_up]
+    outcomes = [int(Status.NON_FINITE), int(Status.OK), int(Status.PLATEAU), ended, short]
     outcomes = [jnp.asarray(outcome, jnp.int32) for outcome in outcomes]
     return jnp.select(conditions, outcomes, jnp.int32(Status.RUNNING))

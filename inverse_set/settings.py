@@ -35,7 +35,8 @@ class Settings(NamedTuple):
     margin: share of the interval's width the slack keeps from either end, below a half.
     guard: share of the width by which acceptance is stricter than the interval, below a half.
     seed_steps: budget of gradient steps of the descent.  inner_steps: of them between updates of
-        lambda and mu.
+        lambda and mu; seeds still outside are given up after two updates in which no other came
+        inside (not under the paper rule, nor by the joint method).
     penalty, growth, penalty_cap: mu_0, alpha, largest mu.
     plateau: steps without a thousandth more diversity that make a plateau.
     patience: sampling gives up after this many steps in a row without a new sample.

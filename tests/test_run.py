@@ -257,3 +257,19 @@ def test_a_thousand_toy_problems_end_with_the_right_status():
         if not ok:
             wrong.append((index, kind, logistic, found.status.name, found.seeds_inside))
     assert not wrong, f"{len(wrong)} of 1000: {wrong[:8]}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "steps"),
+    [({}, 200), ({"inner_steps": 30}, 60), ({"rule": "paper"}, 400), ({"seed_steps": 80}, 80)],
+)
+def test_a_seed_that_never_comes_is_not_waited_for_to_the_end(changes, steps):
+    """Two are inside from the first, the third has no slope to follow: after two updates of lambda
+    and mu it is given up, and the samples asked for are found from the two."""
+    net = networks(lambda c: jnp.maximum(c, 0.0), lambda x: x, lambda x: x)
+    settings = Settings(distance="none", seed_steps=400, optimiser=optax.sgd(1e-2))
+    settings = settings._replace(**changes)
+    start = np.asarray([[1.5], [1.6], [-5.0]], np.float32)
+    found = run.sample(net, [Constraint("x", 1.0, 2.0)], start, 20, settings)
+    assert found.seeds_inside == 2 and found.seed_steps == steps
+    assert found.status == Status.OK and set(found.chain) == {0, 1} and len(found.codes) == 20

@@ -86,13 +86,24 @@ def test_an_unreachable_interval_says_the_nearest_activation():
     np.testing.assert_allclose(state.gap, 0.5 / 0.3, atol=1e-3)
 
 
-def test_what_was_inside_is_kept_when_the_rest_cannot_follow():
-    """The second code starts where the generator has no slope."""
+@pytest.mark.parametrize(("wait", "more"), [(None, 300), (50, 50), (299, 299), (1, 1)])
+def test_what_was_inside_is_kept_when_the_rest_cannot_follow(wait, more):
+    """The last code starts where the generator has no slope, and is waited for from when the
+    second came inside, not from the first."""
     net = networks(lambda c: jnp.maximum(c, 0.0), lambda x: x, lambda x: x)
-    descent = seeds.Descent(ADAM, distance="none", max_steps=300)
-    state = solve(problem(net, (1.0, 2.0)), descent, jnp.asarray([[0.5], [-5.0]]))
+    descent = seeds.Descent(ADAM, distance="none", max_steps=300, wait=wait)
+    asked, start = problem(net, (1.0, 2.0)), jnp.asarray([[1.5], [0.97], [-5.0]])
+    state = solve(asked, descent, start)
     assert Status(int(state.status)) == Status.PARTIAL
-    assert state.best.inside.tolist() == [True, False]
+    assert state.best.inside.tolist() == [True, True, False]
+    assert int(state.arrival) == 1 and int(state.step) == min(1 + more, 300)
+
+
+def test_none_inside_is_no_reason_to_give_up():
+    net = networks(lambda c: jnp.maximum(c, 0.0), lambda x: x, lambda x: x)
+    descent = seeds.Descent(optax.sgd(1e-4), distance="none", max_steps=3000, wait=5)
+    state = solve(problem(net, (1.0, 2.0)), descent, jnp.asarray([[0.9]]))
+    assert Status(int(state.status)) == Status.OK and int(state.step) > 100
 
 
 def test_a_nan_ends_the_run_with_the_last_good_codes():
