@@ -45,10 +45,9 @@ def load(model, folder, quick=False, batch=250):
         return None
     order = [wordnet for wordnet, _ in tiny_imagenet.class_names(folder)]
     classes = [order.index(wordnet) for wordnet in model.record["wordnet"]]
-    images, labels = tiny_imagenet.load(folder, "train", classes)
     begin = tiny_imagenet.STARTS.stop
-    chosen = slice(begin, begin + (25 if quick else 100))
-    images = images[tiny_imagenet.of_each(labels, chosen)]
+    each = slice(begin, begin + (25 if quick else 100))
+    images, _ = tiny_imagenet.load(folder, "train", classes, each)
     network, params = model.encoder, judge.load()
     read = reader(network.plan, network.pixels)
     parts = []

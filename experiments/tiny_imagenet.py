@@ -26,10 +26,11 @@ def class_names(folder):
     return [(wnid, words[wnid]) for wnid in sorted((folder / "wnids.txt").read_text().split())]
 
 
-def load(folder, split, classes):
+def load(folder, split, classes, each=None):
     """uint8 images `[N, 64, 64, 3]` and labels `[N]`: each picture's place in `classes`.
 
-    split: "train" or "valid".  classes: list of label numbers to keep.
+    split: "train" or "valid".  classes: list of label numbers to keep.  each: a slice, which
+    pictures of each class, class by class; None is all of them, in the order of the files.
     """
     folder = pathlib.Path(folder)
     position = {label: i for i, label in enumerate(classes)}
@@ -39,6 +40,10 @@ def load(folder, split, classes):
         records.append(record)
     if not records:
         raise FileNotFoundError(f"no {split} pictures of the classes asked for in {folder}")
+    numbers = np.asarray(numbers, np.int32)
+    if each is not None:
+        chosen = of_each(numbers, each)
+        numbers, records = numbers[chosen], [records[place] for place in chosen]
     images = np.empty((len(records), SIDE, SIDE, 3), np.uint8)
 
     def decode(begin):
@@ -49,7 +54,7 @@ def load(folder, split, classes):
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for _ in pool.map(decode, range(0, len(records), 500)):
             pass  # raises what a thread raised
-    return images, np.asarray(numbers, np.int32)
+    return images, numbers
 
 
 def of_each(labels, numbers):

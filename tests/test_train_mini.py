@@ -179,6 +179,9 @@ def test_shards_and_folders_hold_the_same_pictures(pictures, tmp_path):
     again, numbers = tiny_imagenet.load(tmp_path, "train", [0, 2])
     np.testing.assert_array_equal(again, images)
     np.testing.assert_array_equal(numbers, labels)
+    few, numbers = tiny_imagenet.load(tmp_path, "train", [2, 0], slice(3, 5))
+    np.testing.assert_array_equal(few, images[[19, 20, 3, 4]])
+    np.testing.assert_array_equal(numbers, [0, 0, 1, 1])
 
 
 def test_the_real_shards(request):
