@@ -151,7 +151,7 @@ def samples_of(model, name, likely, against, many, seed, count, seeds):
     take("direct", alone, seeds, Settings())
     if not FLAGS.quick and not seed:  # ten times slower than the others
         take("paper", alone, 10, Settings(rule="paper"))
-    steps = rival.STEPS // 10 if FLAGS.quick else rival.STEPS
+    steps = rival.SHORT if FLAGS.quick else rival.STEPS
     run = rival.run_chains(against, seed, rival.CHAINS, steps)
     found["ppgn"] = rival.at_most(rival.chain_pictures(against, run, rival.thinned), count)
     within = rival.chain_pictures(against, run, rival.within(against))
