@@ -116,7 +116,7 @@ def _define_sample(values):
     flags.DEFINE_integer(
         "seed_steps",
         defaults.seed_steps,
-        "gradient steps for the seeds",
+        "gradient steps for the seeds at most; those that stay outside are given up earlier",
         1,
         MOST,
         flag_values=values,
