@@ -4,7 +4,7 @@
     python -m experiments.paper --data=DIR --only=fig1,fig9 --again
 
 An experiment whose numbers.csv is there already, newer than its script and of as many seeds, is
-not run again, so a run that was stopped goes on.  every_unit takes half an hour more, and is run
+not run again, so a run that was stopped goes on.  every_unit takes forty minutes more, and is run
 only where --only names it.  What the document says of an experiment that has not been run here
 stays as it is.  Ends with status 1 if one of them failed; the others are written all the same.
 """
