@@ -3,8 +3,14 @@
 import contextlib
 import errno
 import os
+import re
 import secrets
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing is locked, so no leftover is known to be one
+    fcntl = None
 
 from inverse_set.errors import UserError
 
@@ -20,11 +26,11 @@ def replacing(path):
     """A binary file to write under a temporary name; named `path` once it is on the disk."""
     temporary = temporary_name(path)
     try:
-        with open(temporary, "xb") as file:
+        with _created(temporary) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+            os.replace(temporary, path)  # while it is locked: nobody takes it for a leftover
     finally:
         temporary.unlink(missing_ok=True)
     sync(path.parent)
@@ -33,6 +39,65 @@ def replacing(path):
 def temporary_name(path):
     """A name beside `path` that nobody else takes."""
     return path.with_name(f"{path.name}.tmp-{secrets.token_hex(6)}")
+
+
+def remove_leftovers(path):
+    """Deletes the temporary files of `replacing(path)` whose writers were killed.
+
+    A living writer holds a lock on its file, which the system gives up with the process.
+    """
+    ours = re.compile(re.escape(path.name) + r"\.tmp-[0-9a-f]{12}")
+    with contextlib.suppress(OSError):  # the folder may not be there yet
+        for name in os.listdir(path.parent):
+            if ours.fullmatch(name) and (found := path.with_name(name)).is_file():
+                with contextlib.suppress(OSError), open(found, "rb") as file:
+                    if _lock(file):
+                        found.unlink()
+
+
+@contextlib.contextmanager
+def alone(path):
+    """Holds the lock called `path`, an empty file; BlockingIOError while another process does.
+
+    The file is gone afterwards; that of a killed process remains, and no longer locks.
+    """
+    while True:
+        with open(path, "ab") as file:
+            if fcntl:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not _still_named(path, file):  # its last holder has deleted it meanwhile
+                continue
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+def _created(path):
+    """A new file, open and locked."""
+    while True:
+        file = open(path, "xb")  # noqa: SIM115  the caller closes it
+        _lock(file, wait=True)
+        if _still_named(path, file):
+            return file
+        file.close()  # taken for a leftover before it was locked
+
+
+def _lock(file, wait=False):
+    """Whether `file` is locked until it is closed; False too where files cannot be."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (OSError, AttributeError):
+        return False
+    return True
+
+
+def _still_named(path, file):
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def sync(path):
