@@ -19,8 +19,12 @@ from inverse_set.errors import WeightError
 
 MAX_AXES = 32  # Caffe's own limit
 MAX_NAME = 1024  # bytes of a layer's name
+POOL, NORM = "pooling", "normalisation"
 _BLOCK = 1 << 20  # values looked at together
 _DATA = {5: ("<f4", wire.FIXED32), 8: ("<f8", wire.FIXED64)}  # BlobProto: data, double_data
+# NVIDIA's Caffe and OpenCV: values as bytes, and of which type; protobuf's default is the first.
+_RAW_TYPE, _RAW = 10, 12
+_RAW_TYPES = {0: "<f8", 1: "<f4", 2: "<f2"}
 _LEGACY = {1: "num", 2: "channels", 3: "height", 4: "width"}
 _SHAPE, _DIM = 7, 1
 
@@ -29,16 +33,22 @@ class _Layout(NamedTuple):
     """Field numbers of a layer message; inner: its V0 layer, if it can have one."""
 
     name: int
+    kind: int
     blobs: int
     inner: int | None = None
 
 
-_V0 = _Layout(name=1, blobs=50)
-_LAYERS = {2: _Layout(name=4, blobs=6, inner=1), 100: _Layout(name=1, blobs=7)}
+_V0 = _Layout(name=1, kind=2, blobs=50)
+_LAYERS = {2: _Layout(name=4, kind=5, blobs=6, inner=1), 100: _Layout(name=1, kind=2, blobs=7)}
+# What a layer's type is called in the layouts; V1 has numbers.
+_KINDS = {17: POOL, b"Pooling": POOL, b"pool": POOL, 15: NORM, b"LRN": NORM, b"lrn": NORM}
 
 
 class _Blob(NamedTuple):
-    """One array in the file: its values are those of the runs, in order (wire.Field, see there)."""
+    """One array in the file: its values are those of the runs, in order (wire.Field, see there).
+
+    An empty array has no runs.
+    """
 
     shape: tuple
     dtype: np.dtype
@@ -51,10 +61,12 @@ class Weights(Mapping):
     A kernel comes first, then a bias; a legacy array has four axes.  Arrays are views of the file
     wherever its values lie evenly spaced, as Caffe writes them, else copies made anew at each
     access; so take a layer, use it, release it.
+
+    order: POOL or NORM of each layer of that kind, as they follow each other in the file.
     """
 
-    def __init__(self, path, data, blobs):
-        self.path, self._data, self._blobs = path, data, blobs
+    def __init__(self, path, data, blobs, order):
+        self.path, self._data, self._blobs, self.order = path, data, blobs, order
 
     def __getitem__(self, name):
         return tuple(_array(self._data, blob) for blob in self._blobs[name])
@@ -88,7 +100,7 @@ def read(path):
     """
     data = wire.mapped(path)
     with _refusing(path):
-        return Weights(path, data, _layers(wire.Reader(data), len(data)))
+        return Weights(path, data, *_layers(wire.Reader(data), len(data)))
 
 
 def read_mean(path):
@@ -96,6 +108,8 @@ def read_mean(path):
     data = wire.mapped(path)
     with _refusing(path):
         blob = _blob(wire.Reader(data), 0, len(data))
+    if not blob.runs:
+        raise WeightError(path, "no mean image: it holds no values", offset=0)
     shape = blob.shape[1:] if len(blob.shape) == 4 and blob.shape[0] == 1 else blob.shape
     if len(shape) != 3:
         raise WeightError(path, f"expected one mean image [C, H, W], has {blob.shape}", offset=0)
@@ -112,8 +126,8 @@ def _refusing(path):
 
 
 def _layers(reader, size):
-    """{name: [_Blob]} of the NetParameter in bytes 0 to `size`."""
-    found, layout = {}, None
+    """({name: [_Blob]}, kinds of `_KINDS` in order) of the NetParameter in bytes 0 to `size`."""
+    found, order, layout = {}, [], None
     for field in reader.fields(0, size):
         if field.number not in _LAYERS:
             continue
@@ -121,7 +135,9 @@ def _layers(reader, size):
         if layout not in (None, field.number):
             raise wire.WireError("layers of two layouts, V1 and V2, in one file", field.offset)
         layout = field.number
-        name, blobs = _layer(reader, field, _LAYERS[layout])
+        name, kind, blobs = _layer(reader, field, _LAYERS[layout])
+        if kind in _KINDS:
+            order.append(_KINDS[kind])
         if not blobs:
             continue
         if not name:
@@ -129,38 +145,60 @@ def _layers(reader, size):
         if name in found:
             raise wire.WireError("a second layer of this name", field.offset, name)
         try:
-            found[name] = [_blob(reader, blob.start, blob.end) for blob in blobs]
+            arrays = [_blob(reader, blob.start, blob.end) for blob in blobs]
+            if any(array.runs for array in arrays):
+                _none_empty(arrays, blobs)
+                found[name] = arrays
         except wire.WireError as error:
             error.layer = name
             raise
     if not found:
         raise wire.WireError("not a Caffe network: no layer holds weights", 0)
-    return found
+    return found, tuple(order)
+
+
+def _none_empty(arrays, blobs):
+    for array, blob in zip(arrays, blobs, strict=True):
+        if not array.runs:
+            raise wire.WireError("an array without values", blob.start)
 
 
 def _layer(reader, message, layout):
-    """`(name or None, fields of its blobs)` of a layer, or of the V0 layer inside it."""
-    name, blobs, inner_blobs = None, [], []
+    """`(name, type, fields of its blobs)` of a layer, or of the V0 layer inside it.
+
+    The name and the type are None where there is none.
+    """
+    name, kind, blobs, inner_blobs = None, None, [], []
     try:
         for field in reader.fields(message.start, message.end):
             if field.number == layout.name:
                 _once(name is None, field, "name")
                 name = _name(reader, field)
+            elif field.number == layout.kind:
+                kind = _kind(reader, field)
             elif field.number == layout.blobs:
                 wire.expect(field, wire.BYTES)
                 blobs.append(field)
             elif field.number == layout.inner:
                 wire.expect(field, wire.BYTES)
-                inner, more = _layer(reader, field, _V0)
+                inner, inner_kind, more = _layer(reader, field, _V0)
                 _once(name is None or inner is None, field, "name")
                 name = inner if name is None else name
+                kind = inner_kind if kind is None else kind
                 inner_blobs += more
         if blobs and inner_blobs:
             raise wire.WireError("weights in a V0 layer and around it", message.offset)
     except wire.WireError as error:
         error.layer = error.layer or name
         raise
-    return name, blobs or inner_blobs
+    return name, kind, blobs or inner_blobs
+
+
+def _kind(reader, field):
+    """A layer's type: its number, or the first bytes of its name."""
+    if field.kind == wire.VARINT:
+        return field.value
+    return bytes(reader.data[field.start : min(field.end, field.start + MAX_NAME)])
 
 
 def _name(reader, field):
@@ -183,7 +221,7 @@ def _once(first, field, what):
 
 def _blob(reader, start, end):
     """The _Blob of the BlobProto in bytes `start` to `end`; its values are not touched."""
-    legacy, shape, kind, runs = {}, None, None, []
+    legacy, shape, kind, raw_type, runs = {}, None, None, None, []
     for field in reader.fields(start, end):
         if field.stride:  # the walk has touched the tags between the values
             wire.release(reader.data, field.offset, field.end)
@@ -195,30 +233,43 @@ def _blob(reader, start, end):
             wire.expect(field, wire.BYTES)
             _once(shape is None, field, "shape")
             shape = _dims(reader, field)
-        elif field.number in _DATA:
-            wire.expect(field, wire.BYTES, _DATA[field.number][1])
+        elif field.number == _RAW_TYPE:
+            wire.expect(field, wire.VARINT)
+            _once(raw_type is None, field, "type of the values")
+            raw_type = field.value
+        elif field.number in _DATA or field.number == _RAW:
+            wire.expect(field, wire.BYTES, *(_DATA.get(field.number, ())[1:]))
             if kind not in (None, field.number):
-                raise wire.WireError("values in single and in double precision", field.offset)
+                raise wire.WireError("the values are given in two ways", field.offset)
+            _once(kind != _RAW, field, "string of values")
             kind = field.number
-            runs.append(_values(field))
+            runs.append(field)
     if legacy:
         if shape is not None:
             raise wire.WireError("the shape is given in two ways", start)
-        shape = tuple(legacy.get(number, 0) for number in _LEGACY)
-    return _checked(shape, _DATA[kind or 5][0], runs, start)
+        shape = tuple(legacy.get(number, 1 if runs else 0) for number in _LEGACY)
+    dtype = np.dtype(_raw_type(raw_type, start) if kind == _RAW else _DATA[kind or 5][0])
+    return _checked(shape, dtype, [_values(run, dtype.itemsize) for run in runs], start)
+
+
+def _raw_type(number, offset):
+    if (number or 0) not in _RAW_TYPES:
+        raise wire.WireError(f"values of type {number}, which are no floats", offset)
+    return _RAW_TYPES[number or 0]
 
 
 def _checked(shape, dtype, runs, offset):
     """The _Blob, if its shape is possible and the runs hold exactly as many values."""
-    if shape is None:
+    held = sum(run.value for run in runs)
+    if shape is None and held:
         raise wire.WireError("an array without a shape", offset)
-    if min(shape, default=1) < 1:
+    shape = (0,) if shape is None else shape
+    if min(shape, default=1) < 0:
         raise wire.WireError(f"an array of shape {shape}", offset)
-    held, declared = sum(run.value for run in runs), math.prod(shape)
-    if held != declared:
+    if held != (declared := math.prod(shape)):
         wrong = f"an array of shape {shape} has {declared} values, the file holds {held}"
         raise wire.WireError(wrong, offset)
-    return _Blob(shape, np.dtype(dtype), [run for run in runs if run.value])
+    return _Blob(shape, dtype, [run for run in runs if run.value])
 
 
 def _dims(reader, message):
@@ -241,11 +292,10 @@ def _dims(reader, message):
     return tuple(dims)
 
 
-def _values(field):
+def _values(field, width):
     """The field, with packed values told as a run: how many there are and how far apart."""
     if field.kind != wire.BYTES:
         return field
-    width = wire.WIDTH[_DATA[field.number][1]]
     if field.value % width:
         wrong = f"{field.value} bytes are no whole number of {width}-byte values"
         raise wire.WireError(wrong, field.offset)

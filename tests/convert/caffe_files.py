@@ -36,17 +36,21 @@ V0_TYPES = {  # V0 had no deconvolution
 }
 
 
-def write(path, layers, layout="v2", packed=True, double=False, legacy=None):
+RAW_TYPES = {"<f8": 0, "<f4": 1, "<f2": 2}  # of NVIDIA's Caffe
+
+
+def write(path, layers, layout="v2", packed=True, double=False, legacy=None, raw=None):
     """Writes a network and returns `path`; layers: a list of `(name, kind, [arrays])`.
 
     layout: "v2", "v1" or "v0".  packed: values and dims as one field, else a field each.
     double: values as double_data.  legacy: shapes as num, channels, height, width, the default
-    but in V2; arrays of fewer axes then get ones in front.
+    but in V2; arrays of fewer axes then get ones in front.  raw: values as raw_data, of a type of
+    RAW_TYPES.
     """
     legacy = layout != "v2" if legacy is None else legacy
     parts = [*text(1, "net")]
     for name, kind, arrays in layers:
-        blobs = [blob(array, packed, double, legacy) for array in arrays]
+        blobs = [blob(array, packed, double, legacy, raw) for array in arrays]
         parts += layer(layout, name, kind, blobs)
     return save(path, parts)
 
@@ -70,9 +74,9 @@ def layer(layout, name, kind, blobs):
     return message(2, message(1, inner + [c for b in blobs for c in message(50, b)]) + ends)
 
 
-def blob(array, packed=True, double=False, legacy=False):
+def blob(array, packed=True, double=False, legacy=False, raw=None):
     """The chunks of a BlobProto."""
-    array = np.ascontiguousarray(array, "<f8" if double else "<f4")
+    array = np.ascontiguousarray(array, raw or ("<f8" if double else "<f4"))
     shape = (1,) * (4 - array.ndim) + array.shape if legacy else array.shape
     if legacy:
         parts = [number(i, dim) for i, dim in enumerate(shape, 1)]
@@ -80,6 +84,9 @@ def blob(array, packed=True, double=False, legacy=False):
         parts = message(7, message(1, [varint(dim) for dim in shape]))
     else:
         parts = message(7, [number(1, dim) for dim in shape])
+    if raw:
+        values = message(12, [memoryview(array.reshape(-1)).cast("B")])
+        return [*parts, number(10, RAW_TYPES[raw]), *values]
     field, kind = (8, 1) if double else (5, 5)
     if packed:
         return parts + message(field, [memoryview(array.reshape(-1)).cast("B")])

@@ -98,6 +98,7 @@ FORMATS = {
     "caffemodel-v0": (caffe(layout="v0", packed=False), read_caffe),
     "caffemodel-v2": (caffe(layout="v2"), read_caffe),
     "caffemodel-double": (caffe(layout="v2", packed=False, double=True), read_caffe),
+    "caffemodel-half": (caffe(layout="v2", raw="<f2"), read_caffe),
     "binaryproto": (mean, caffemodel.read_mean),
     "npz": (plain("npz"), plain_files.read_npz),
     "npz-deflated": (plain("npz", method=8), plain_files.read_npz),

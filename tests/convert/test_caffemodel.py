@@ -94,6 +94,82 @@ def test_round_trip(path, layout, packed, double, legacy):
             weights.check_finite(name)
 
 
+@pytest.mark.parametrize("raw", files.RAW_TYPES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_values_as_raw_bytes(path, layout, raw):
+    files.write(path, network(), layout, raw=raw)
+    weights = caffemodel.read(path)
+    for name, _, written in network():
+        for array, expected in zip(weights.get(name, ()), written, strict=True):
+            assert array.dtype == raw and array.base is not None
+            np.testing.assert_array_equal(array.ravel(), expected.astype(raw).ravel())
+        if name in weights:
+            weights.check_finite(name)
+
+
+def test_raw_bytes_as_opencv_writes_them(path, tmp_path):
+    """In half precision; of a layer's two arrays and of chosen kinds of layers alone."""
+    cv2 = pytest.importorskip("cv2")
+    files.write(path, network())
+    small = tmp_path / "small.caffemodel"
+    cv2.dnn.shrinkCaffeModel(str(path), str(small), ["Convolution"])
+    weights = caffemodel.read(small)
+    assert weights["conv1"][0].dtype == np.float16 and weights["fc6"][0].dtype == np.float32
+    for name, _, written in network():
+        for array, expected in zip(weights.get(name, ()), written, strict=True):
+            np.testing.assert_array_equal(array, expected.astype(np.float32).astype(array.dtype))
+
+
+def test_known_raw_bytes(path):
+    half = b"\x50\x02" + b"\x62\x04" + np.array([1.5, -2], "<f2").tobytes()
+    double = b"\x62\x10" + np.array([1.5, -2], "<f8").tobytes()  # the type is protobuf's default
+    for chunk in (half, double):
+        files.save(path, in_blob(*SHAPE, chunk))
+        assert arrays(caffemodel.read(path)) == {"conv1": [[1.5, -2.0]]}
+
+
+def test_legacy_shapes_without_leading_ones(path):
+    for numbers, shape in (([4], (1, 1, 1, 2)), ([2, 4], (1, 1, 1, 2)), ([1], (2, 1, 1, 1))):
+        dims = [files.number(i, 2 if i == numbers[-1] else 1) for i in numbers]
+        files.save(path, in_blob(*dims, *VALUES))
+        (array,) = caffemodel.read(path)["conv1"]
+        assert array.shape == shape and array.ravel().tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "empty",
+    [
+        [],
+        files.message(7, files.message(1, [b"\x00"])),
+        files.message(7, [files.number(1, 0), files.number(1, 1 << 62)]),
+        [files.number(i, 0) for i in range(1, 5)],
+        [files.number(2, 3)],
+        [*files.message(5, []), *files.message(7, files.message(1, [b"\x00"]))],
+    ],
+)
+def test_a_layer_of_empty_arrays_has_no_weights(path, empty):
+    other = v2(*files.message(7, empty), *files.message(7, empty), name="other")
+    good = in_blob(*SHAPE, *VALUES)
+    files.save(path, [*other, *good])
+    assert arrays(caffemodel.read(path)) == {"conv1": [[0.0, 1.0]]}
+    assert "no layer holds weights" in refused(path, other)[0]
+    partly = v2(*files.message(7, [*SHAPE, *VALUES]), *files.message(7, empty))
+    wrong, layer, _ = refused(path, partly)
+    assert wrong == "an array without values" and layer == "conv1"
+
+
+POOLED = [("a", "convolution", [np.ones(1)]), ("b", "pooling", []), ("c", "lrn", [])]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_order_of_pooling_and_normalisation(path, layout):
+    found = caffemodel.read(files.write(path, POOLED, layout)).order
+    assert found == (caffemodel.POOL, caffemodel.NORM)
+    found = caffemodel.read(files.write(path, POOLED[::-1] + POOLED[1:2], layout)).order
+    assert found == (caffemodel.NORM, caffemodel.POOL, caffemodel.POOL)
+    assert caffemodel.read(files.write(path, network(), layout)).order == ()
+
+
 def test_known_bytes(path):
     """Two layers of a V1 file, byte by byte: no help from the writer."""
     values = np.array([1.5, -2], "<f4").tobytes()
@@ -201,13 +277,14 @@ def protobuf_network():
     descriptors = pytest.importorskip("google.protobuf.descriptor_pb2")
     from google.protobuf import descriptor_pool, message_factory
 
-    kinds = {"float": 2, "double": 1, "int32": 5, "int64": 3, "string": 9}
+    kinds = {"float": 2, "double": 1, "int32": 5, "int64": 3, "string": 9, "bytes": 12}
     schema = {
         "Shape": [("dim", 1, "int64", 3)],
         "Blob": [
             (n, i, "int32", 1) for i, n in enumerate(("num", "channels", "height", "width"), 1)
         ]
-        + [("data", 5, "float", 3), ("shape", 7, "Shape", 1), ("double_data", 8, "double", 3)],
+        + [("data", 5, "float", 3), ("shape", 7, "Shape", 1), ("double_data", 8, "double", 3)]
+        + [("raw_data_type", 10, "int32", 1), ("raw_data", 12, "bytes", 1)],
         "V0": [("name", 1, "string", 1), ("blobs", 50, "Blob", 3)],
         "V1": [("layer", 1, "V0", 1), ("name", 4, "string", 1), ("blobs", 6, "Blob", 3)],
         "V2": [("name", 1, "string", 1), ("blobs", 7, "Blob", 3)],
@@ -234,15 +311,19 @@ def told_by_protobuf(net):
     for layer in [*net.layers, *net.layer]:
         inner = getattr(layer, "layer", None)
         blobs = layer.blobs or (inner.blobs if inner else ())
-        if blobs:
-            found[layer.name or inner.name] = [told_of_blob(blob) for blob in blobs]
+        told = [told_of_blob(blob) for blob in blobs]
+        if any(values for _, values in told):
+            found[layer.name or inner.name] = told
     return found
 
 
 def told_of_blob(blob):
-    shape = (blob.num, blob.channels, blob.height, blob.width)
+    legacy = ("num", "channels", "height", "width")
+    shape = tuple(getattr(blob, name) if blob.HasField(name) else 1 for name in legacy)
     if blob.HasField("shape"):
         shape = tuple(blob.shape.dim)
+    if blob.HasField("raw_data"):
+        return shape, blob.raw_data
     values = np.array(blob.double_data) if blob.double_data else np.array(blob.data, np.float32)
     return shape, values.tobytes()
 
@@ -304,6 +385,7 @@ def test_layers_refused(path, chunks, wrong, layer, offset):
     assert wrong in found[0] and found[1:] == (layer, offset)
 
 
+RAW = files.message(12, [b"abcd"])
 DIMS = [files.number(1, 1)] * 33
 
 
@@ -316,11 +398,11 @@ DIMS = [files.number(1, 1)] * 33
         ([*SHAPE, *SHAPE, *VALUES], "shape is given twice", 5),
         ([*SHAPE, files.number(1, 2), *VALUES], "shape is given in two ways", 0),
         ([files.number(1, 2), files.number(1, 2)], "num is given twice", 2),
-        ([files.number(4, 2), *VALUES], "shape (0, 0, 0, 2)", 0),
+        ([files.number(4, 3), *VALUES], "(1, 1, 1, 3) has 3 values, the file holds 2", 0),
+        ([files.number(1, 0), *VALUES], "(0, 1, 1, 1) has 0 values, the file holds 2", 0),
         ([files.number(i, -1) for i in range(1, 5)], "shape (-1, -1, -1, -1)", 0),
         (files.message(7, [files.number(1, -2)]), "shape (-2,)", 0),
         (files.message(7, [files.number(1, 1 << 62)] * 2), "has 21267647932558653966", 0),
-        (files.message(7, [files.number(1, 0), files.number(1, 1 << 62)]), "shape (0, ", 0),
         (files.message(7, DIMS), "more than 32 axes", 66),
         (files.message(7, files.message(1, [b"\x01" * 33])), "more than 32 axes", 2),
         (files.message(7, files.message(1, [b"\x01\x81"])), "ends inside a number", 5),
@@ -333,7 +415,18 @@ DIMS = [files.number(1, 1)] * 33
         ([b"\x2a\x05abcde"], "5 bytes are no whole number of 4-byte values", 0),
         ([b"\x42\x04abcd"], "4 bytes are no whole number of 8-byte values", 0),
         ([b"\x2dabc"], "the message around it", 0),
-        ([*VALUES, b"\x42\x08abcdefgh"], "in single and in double precision", 10),
+        ([*VALUES, b"\x42\x08abcdefgh"], "values are given in two ways", 10),
+        ([*VALUES, *RAW], "values are given in two ways", 10),
+        ([*SHAPE, *RAW, *RAW], "the string of values is given twice", 11),
+        (
+            [*SHAPE, files.number(10, 2), files.number(10, 2)],
+            "type of the values is given twice",
+            7,
+        ),
+        ([*SHAPE, files.number(10, 3), *RAW], "values of type 3, which are no floats", 0),
+        ([*SHAPE, files.number(10, 1), *RAW], "(2,) has 2 values, the file holds 1", 0),
+        ([*SHAPE, files.number(10, 2), *files.message(12, [b"abc"])], "whole number of 2-byte", 7),
+        ([*SHAPE, b"\x65abcd"], "32 bits, expected bytes", 5),
         ([b"\x2a\xff\xff\xff\xff\x0f"], "the message around it", 0),
     ],
 )
