@@ -1,7 +1,8 @@
 """The process that `isolated` starts: reads .mat or .pt files for it, one request a line.
 
-A script of its own that imports nothing of this package.  It replies with one line of JSON that
-lists names and shapes and then the float32 numbers, or with one line that says what is wrong.
+A script of its own that imports nothing of this package.  It says READY once the library is
+imported, and replies with one line of JSON that lists names and shapes and then the float32
+numbers, or with one line that says what is wrong.
 """
 
 import contextlib
@@ -279,8 +280,6 @@ def main(kind):
     """Answers requests until the parent closes the pipe."""
     warnings.simplefilter("ignore")
     read = {"mat": read_mat, "torch": read_torch}[kind]
-    with contextlib.suppress(ImportError):  # before the limit on memory, which is on top of this
-        __import__({"mat": "scipy.io", "torch": "torch"}[kind])
     with os.fdopen(os.dup(1), "wb") as out:
         os.dup2(2, 1)  # a library that prints must not reach the parent
         for line in sys.stdin.buffer:
@@ -289,3 +288,7 @@ def main(kind):
 
 if __name__ == "__main__":
     main(sys.argv[1])
+        with contextlib.suppress(ImportError):  # before the limits, which are on top of this
+            __import__({"mat": "scipy.io", "torch": "torch"}[kind])
+        out.write(b"READY\n")
+        out.flush()

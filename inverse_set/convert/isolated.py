@@ -1,10 +1,11 @@
 """Reads a file in a child process, which may crash, swell or hang without harm to this one.
 
 scipy's reader of .mat files dies on some damaged files, and torch unpickles: neither runs here.
-The child gets a limit on memory and on time; what it hands back is JSON and plain numbers, and
-even these are checked.
+The child gets a limit on memory and on time, which count from when it has imported its library;
+what it hands back is JSON and plain numbers, and even these are checked.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -22,6 +23,8 @@ from inverse_set.errors import WeightError
 
 MEMORY = 256 << 20
 MAX_REPLY = 4 << 20
+STARTUP = 300.0  # seconds: importing torch from a slow disk on a busy machine
+_LIBRARIES = {"mat": "scipy", "torch": "torch"}
 _REMEDIES = {
     "scipy": "install scipy>=1.13 into the same environment",
     "torch": "install torch>=2.6 into the same environment",
@@ -66,26 +69,35 @@ class Child:
         request = {"path": os.path.abspath(path), "most": most_bytes(size)}
         request |= {"memory": memory, "seconds": math.ceil(seconds)}
         if self.process is None or self.process.poll() is not None:
-            self._start()
+            self._start(path)
+        with self._limited(path, "reading", seconds):
+            reply = self._ask(request)
+            if "arrays" in reply:
+                return self._receive(reply["arrays"], most_bytes(size))
+        raise _refusal(path, reply, memory)
+
+    @contextlib.contextmanager
+    def _limited(self, path, what, seconds):
+        """Ends the process after `seconds`; turns its end, for any reason, into a WeightError."""
         deadline = time.monotonic() + seconds
         timer = threading.Timer(seconds, self.process.kill)
         timer.start()
         try:
-            reply = self._ask(request)
-            if "arrays" in reply:
-                return self._receive(reply["arrays"], most_bytes(size))
+            yield
         except (OSError, ValueError, TypeError, KeyError, EOFError, RecursionError) as error:
-            status, late = self.close(), time.monotonic() >= deadline
-            wrong = f"reading took longer than {seconds:g} s" if late else _death(status)
-            raise WeightError(path, wrong) from error
+            status = self.close()
+            if time.monotonic() < deadline:
+                raise WeightError(path, _death(status)) from error
+            remedy = "try again when the machine is less busy"
+            wrong = f"{what} took longer than {seconds:g} s"
+            raise WeightError(path, wrong, remedy=remedy) from error
         except BaseException:
             self.close()
             raise
         finally:
             timer.cancel()
-        raise _refusal(path, reply, memory)
 
-    def _start(self):
+    def _start(self, path):
         self.close()
         one_thread = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
         # A script and not a module: the package would bring JAX along, over a second each time.
@@ -97,6 +109,9 @@ class Child:
             stderr=subprocess.DEVNULL,
             env=os.environ | one_thread,
         )
+        with self._limited(path, f"importing {_LIBRARIES[self.kind]}", STARTUP):
+            if self.process.stdout.readline(MAX_REPLY) != b"READY\n":
+                raise EOFError("not ready")
 
     def _ask(self, request):
         self.process.stdin.write(json.dumps(request).encode() + b"\n")

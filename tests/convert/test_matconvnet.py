@@ -8,7 +8,8 @@ import time
 import numpy as np
 import pytest
 
-from inverse_set.convert import matconvnet
+from inverse_set.convert import isolated, matconvnet
+from inverse_set.convert.files import NORM, POOL
 from inverse_set.convert.isolated import Child
 from inverse_set.errors import WeightError
 from tests.convert import other_files as write
@@ -157,7 +158,11 @@ def library(folder, monkeypatch, name, code):
     [
         ("import os; os.abort()", "crashed (SIGABRT)", {}),
         ("import os; os._exit(3)", "gave up", {}),
-        ("import time; time.sleep(60)", "took longer than 0.5 s", {"seconds": 0.5}),
+        (
+            "import time\ndef loadmat(*a, **k): time.sleep(60)",
+            "reading took longer than 0.5 s",
+            {"seconds": 0.5},
+        ),
         ("def loadmat(*a, **k): bytearray(1 << 30)", "more than 300 MiB", {"memory": 300 << 20}),
         ("raise ImportError('no such thing')", "takes scipy, which is not installed", {}),
         ("def loadmat(*a, **k): raise SystemError('a\\nb\\x1b')", "SystemError: a b?", {}),
@@ -210,5 +215,32 @@ def test_a_damaged_file_is_read_or_refused(tmp_path, child, compressed):
         try:
             matconvnet.read(path, child)
         except WeightError as error:
+def test_the_time_limit_counts_from_the_end_of_the_import(tmp_path, monkeypatch):
+    slow = "import time; time.sleep(1)\ndef loadmat(*a, **k): raise SystemError('read at last')"
+    library(tmp_path / "lib", monkeypatch, "scipy", slow)
+    path = write.mat(tmp_path / "w.mat", write.weights())
+    with Child("mat") as child:
+        refused(lambda path: child.read(path, seconds=0.9), path, "read at last")
+
+
+def test_an_import_that_never_ends(tmp_path, monkeypatch):
+    library(tmp_path / "lib", monkeypatch, "scipy", "import time; time.sleep(60)")
+    monkeypatch.setattr(isolated, "STARTUP", 0.5)
+    path = write.mat(tmp_path / "w.mat", write.weights())
+    with Child("mat") as child:
+        error = refused(child.read, path, "importing", "took longer than 0.5 s")
+    assert "less busy" in error.remedy and child.process is None
+
+
+def test_a_library_that_prints_disturbs_nothing(tmp_path, monkeypatch):
+    code = (
+        "print('hello', flush=True)\ndef loadmat(*a, **k): print('again'); raise SystemError('x')"
+    )
+    library(tmp_path / "lib", monkeypatch, "scipy", code)
+    path = write.mat(tmp_path / "w.mat", write.weights())
+    with Child("mat") as child:
+        refused(child.read, path, "SystemError: x")
+
+
             assert error.what.isprintable()
         assert time.monotonic() - start < 3
