@@ -36,6 +36,12 @@ def main(values, arguments):
             "starting codes and no check of the activations",
             file=sys.stderr,
         )
+    if classifier and not record["order"]:
+        print(
+            f"note: the file does not tell whether pooling or normalisation comes first, which "
+            f"sets CaffeNet and AlexNet apart; that it holds {record['network']} is taken on trust",
+            file=sys.stderr,
+        )
     for key in ("network", "dtype", "mean", "mean_of", "source_sha256", "result_sha256"):
         if key in record:
             print(f"{key}: {record[key]}")

@@ -4,9 +4,10 @@ import math
 
 import numpy as np
 
+from inverse_set.convert.files import NORM, POOL
 from inverse_set.errors import WeightError
 from inverse_set.models import caffenet
-from inverse_set.models.classifier import Conv, Dense
+from inverse_set.models.classifier import Conv, Dense, Norm, Pool
 
 NETWORKS = (*caffenet.CLASSIFIERS, "fc6_generator")
 _SHOWN = 6  # lines of a difference
@@ -48,10 +49,21 @@ def _generator_shapes(plan, channels):
     return shapes
 
 
-def check(path, network, layers):
+def order(network):
+    """POOL or NORM of each layer of that kind, in the order that `network` computes them.
+
+    It alone sets CaffeNet, which pools first, and AlexNet apart.
+    """
+    kinds = {Pool: POOL, Norm: NORM}
+    plan = caffenet.CLASSIFIERS.get(network, ())
+    return tuple(kinds[type(layer)] for layer in plan if type(layer) in kinds)
+
+
+def check(path, network, layers, kinds=()):
     """WeightError with a readable difference unless `layers` are exactly those of `network`.
 
     layers: {name: arrays}.  Caffe's old files give every array four axes, leading ones of length 1.
+    kinds: the file's own order of pooling and normalisation, () if it does not tell.
     """
     want, wrong = expected(network), []
     for name in want:
@@ -63,13 +75,19 @@ def check(path, network, layers):
         if not fits:
             wrong.append(f"layer {name}: expected {_text(want[name])}, file has {_text(have)}")
     wrong += [f"layer {name} is there and not expected" for name in layers if name not in want]
+    if not wrong and not _same_order(network, kinds):
+        wrong = [f"expected {', '.join(order(network))}; file has {', '.join(kinds[:8])}"]
     if wrong:
         more = f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
         raise WeightError(
             path,
             f"this is not {network}: " + "; ".join(wrong[:_SHOWN]) + more,
-            remedy=_remedy(network, layers),
+            remedy=_remedy(network, layers, kinds),
         )
+
+
+def _same_order(network, kinds):
+    return not kinds or not order(network) or kinds == order(network)
 
 
 def _same(have, want):
@@ -81,7 +99,7 @@ def _text(shapes):
     return " and ".join(str(shape) for shape in shapes) or "no arrays"
 
 
-def _remedy(network, layers):
+def _remedy(network, layers, kinds):
     """Names the network that the layers do fit, if there is one."""
     have = {
         name: tuple(array.shape for array in arrays)
@@ -92,6 +110,7 @@ def _remedy(network, layers):
         if (
             other != network
             and set(want) == set(have)
+            and _same_order(other, kinds)
             and all(
                 len(have[name]) == 2 and all(map(_same, have[name], want[name])) for name in want
             )

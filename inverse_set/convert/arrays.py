@@ -70,11 +70,17 @@ def read_safetensors(path):
 
 
 def read_mean(path):
-    """Mean colour, float32 [3] in BGR, of a .npy with a colour [3] or an image [3, H, W]."""
+    """Mean colour, float32 [3] in BGR, of a .npy with a colour [3] or an image [3, H, W].
+
+    Axes of length 1 may come before these.
+    """
     size = regular_size(path)
     with reading(path), open(path, "rb") as file:
         mean = _read_npy(file, size)
-        if mean.shape != (3,) and (mean.ndim != 3 or len(mean) != 3 or not mean.size):
+        shape = mean.shape
+        while len(shape) in (2, 4) and shape[0] == 1:
+            shape = shape[1:]
+        if shape != (3,) and (len(shape) != 3 or shape[0] != 3 or not mean.size):
             raise ValueError(f"expected a mean [3] or [3, H, W], has shape {mean.shape}")
         with np.errstate(over="ignore", invalid="ignore"):
             mean = mean.reshape(3, -1).mean(axis=1, dtype=np.float64)

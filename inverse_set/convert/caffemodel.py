@@ -15,11 +15,11 @@ from typing import NamedTuple
 import numpy as np
 
 from inverse_set.convert import wire
+from inverse_set.convert.files import NORM, POOL
 from inverse_set.errors import WeightError
 
 MAX_AXES = 32  # Caffe's own limit
 MAX_NAME = 1024  # bytes of a layer's name
-POOL, NORM = "pooling", "normalisation"
 _BLOCK = 1 << 20  # values looked at together
 _DATA = {5: ("<f4", wire.FIXED32), 8: ("<f8", wire.FIXED64)}  # BlobProto: data, double_data
 # NVIDIA's Caffe and OpenCV: values as bytes, and of which type; protobuf's default is the first.

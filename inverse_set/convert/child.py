@@ -19,6 +19,9 @@ import numpy as np
 MATRIX, COMPRESSED = 14, 15  # data types of a .mat file's elements
 CHUNK = 1 << 18
 NUMBERS = "fiu"  # MATLAB stores floats that are whole numbers as integers
+NETWORK = ("layers", "normalization", "meta")  # variables of a file, or fields of its `net`
+MEANS = ("image_mean", "mean_data")  # Caffe's own: width and height in either order, BGR
+ORDER = {"pool": 0, "normalize": 1, "lrn": 1}
 
 
 class Refused(Exception):
@@ -38,34 +41,63 @@ class Missing(Exception):
 
 
 def read_mat(path, most):
-    """`{"layer/kernel": array, "layer/bias": array, "mean": array}` of a MatConvNet file.
+    """`{"layer/kernel": array, "layer/bias": array, "mean": array, "order": array}` of a file.
 
-    Kernels come with their axes reversed, [out, in, width, height], which is how they lie in the
-    file; the mean is [3], RGB.
+    That is of a MatConvNet network, of Caffe's mean picture, or of both.  Kernels come with their
+    axes reversed, [out, in, width, height], which is how they lie in the file; the mean is [3],
+    RGB; the order is of pooling (0) and normalisation (1).
     """
     from scipy.io import loadmat
 
     stream = inflated(path, most)
-    wanted = ["layers", "normalization", "meta"]
+    wanted = [*NETWORK, "net", *MEANS]
     found = loadmat(stream, variable_names=wanted, struct_as_record=False)
     found = {name: found[name] for name in wanted if name in found}
     check_types(found.values())
-    layers = found.get("layers")
+    network = found if "layers" in found else fields(found.get("net"))
+    arrays = network_arrays(network.get("layers"))
+    if (image := mean_image(network, found)) is not None:
+        arrays["mean"] = image
+    if not arrays:
+        from scipy.io import whosmat
+
+        stream.seek(0)
+        names = ", ".join(name for name, *_ in whosmat(stream)) or "none"
+        raise Refused(
+            f"there is no MatConvNet network in it: no cell array named layers, also not in a "
+            f"struct named net; its variables: {names}"
+        )
+    return arrays
+
+
+def network_arrays(layers):
+    """Kernels, biases and order of the layers; `{}` if they are no cell array."""
     if not isinstance(layers, np.ndarray) or layers.dtype != object:
-        raise Refused("there is no MatConvNet network in it: no cell array named layers")
-    arrays = {}
+        return {}
+    arrays, order = {}, []
     for number, item in enumerate(layers.flat, 1):
-        for key, array in layer_arrays(fields(item), number).items():
+        layer = fields(item)
+        for key, array in layer_arrays(layer, number).items():
             if key in arrays:
                 raise Refused("two layers have this name", key.rpartition("/")[0])
             arrays[key] = array
+        if (kind := text(layer.get("type"))) in ORDER:
+            order.append(ORDER[kind])
     if not arrays:
         raise Refused("no layer of it has weights; DagNN files are not read, SimpleNN files are")
-    normalization = fields(found.get("normalization"))
-    normalization = normalization or fields(fields(found.get("meta")).get("normalization"))
+    return arrays | ({"order": np.array(order)} if order else {})
+
+
+def mean_image(network, found):
+    """The mean colour `[3]`, RGB, of a network's normalization or of Caffe's picture, or None."""
+    normalization = fields(network.get("normalization"))
+    normalization = normalization or fields(fields(network.get("meta")).get("normalization"))
     if (image := normalization.get("averageImage")) is not None and image.size:
-        arrays["mean"] = mean_colour(image)
-    return arrays
+        return mean_colour(image)
+    for name in MEANS:
+        if name in found:
+            return mean_colour(found[name])[::-1]
+    return None
 
 
 def inflated(path, most):
@@ -189,7 +221,7 @@ def text(value):
 def mean_colour(image):
     colours = image.size == 3 or (image.ndim == 3 and image.shape[2] == 3)
     if image.dtype.kind not in NUMBERS or not colours:
-        raise Refused(f"expected an average image HxWx3, has {image.dtype} {image.shape}")
+        raise Refused(f"expected a mean picture HxWx3, has {image.dtype} {image.shape}")
     return image.reshape(-1, 3).mean(axis=0, dtype=np.float64)
 
 
@@ -282,13 +314,13 @@ def main(kind):
     read = {"mat": read_mat, "torch": read_torch}[kind]
     with os.fdopen(os.dup(1), "wb") as out:
         os.dup2(2, 1)  # a library that prints must not reach the parent
+        with contextlib.suppress(ImportError):  # before the limits, which are on top of this
+            __import__({"mat": "scipy.io", "torch": "torch"}[kind])
+        out.write(b"READY\n")
+        out.flush()
         for line in sys.stdin.buffer:
             answer(read, json.loads(line), out)
 
 
 if __name__ == "__main__":
     main(sys.argv[1])
-        with contextlib.suppress(ImportError):  # before the limits, which are on top of this
-            __import__({"mat": "scipy.io", "torch": "torch"}[kind])
-        out.write(b"READY\n")
-        out.flush()

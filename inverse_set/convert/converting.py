@@ -7,6 +7,7 @@ import numpy as np
 
 from inverse_set import disk
 from inverse_set.convert import arrange, arrays, caffemodel, matconvnet, torch_file, weight_file
+from inverse_set.convert.files import Source
 from inverse_set.errors import UserError, WeightError
 from inverse_set.models import caffenet
 
@@ -29,14 +30,15 @@ def convert(source, destination, network, dtype="fp32", mean=None):
         )
     if dtype not in weight_file.DTYPES:
         raise UserError(f"unknown precision {dtype!r}", f"choose {' or '.join(weight_file.DTYPES)}")
-    layers, own_mean = read(source)
-    arrange.check(source, network, layers)
+    layers, own_mean, order = read(source)
+    arrange.check(source, network, layers, order)
     record = {"network": network, "source": source.name, "source_sha256": _digest(source)}
     record["dtype"] = dtype
     if network != "fc6_generator":
         given = read_mean(Path(mean)) if mean else own_mean
         record["mean_of"] = Path(mean).name if mean else "ImageNet" if given is None else "source"
         record["mean"] = [float(v) for v in (caffenet.MEAN if given is None else given)]
+        record["order"] = list(order)  # of pooling and normalisation; [] if the file does not tell
     shapes = _shapes(network)
     with disk.writing(destination):
         destination.parent.mkdir(parents=True, exist_ok=True)
@@ -49,18 +51,19 @@ def convert(source, destination, network, dtype="fp32", mean=None):
 
 
 def read(path):
-    """({layer: arrays in Caffe's layout}, mean or None) of a released file."""
+    """`Source` of a released file."""
     kind = path.suffix.lower()
     if kind == ".caffemodel":
-        return caffemodel.read(path), None
+        layers = caffemodel.read(path)
+        return Source(layers, order=layers.order)
     if kind == ".mat":
         return matconvnet.read(path)
     if kind in (".pt", ".pth"):
-        return torch_file.read(path), None
+        return Source(torch_file.read(path))
     if kind == ".npz":
-        return arrays.read_npz(path), None
+        return Source(arrays.read_npz(path))
     if kind == ".safetensors":
-        return arrays.read_safetensors(path), None
+        return Source(arrays.read_safetensors(path))
     raise WeightError(
         path, f"files ending in {kind!r} are not known", remedy=f"known are {', '.join(FORMATS)}"
     )
@@ -77,10 +80,7 @@ def read_mean(path):
     if kind == ".npy":
         return arrays.read_mean(path)
     if kind == ".mat":
-        mean = matconvnet.read(path)[1]
-        if mean is None:
-            raise WeightError(path, "it holds no average image")
-        return mean
+        return matconvnet.read_mean(path)
     raise WeightError(
         path, "no mean picture by its ending", remedy="known are .binaryproto, .npy and .mat"
     )

@@ -4,14 +4,29 @@ import contextlib
 import os
 import re
 import stat
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from inverse_set.errors import WeightError
 
+POOL, NORM = "pooling", "normalisation"  # kinds of layers without weights
 SLACK = 64 << 20
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+class Source(NamedTuple):
+    """What a released file holds.
+
+    layers: a mapping {name: arrays in Caffe's layout}.  mean: float32 `[3]`, BGR, or None.
+    order: POOL or NORM of each layer of that kind, in the order they compute; () where the file
+        does not tell.
+    """
+
+    layers: Any
+    mean: np.ndarray | None = None
+    order: tuple = ()
 
 
 def regular_size(path):

@@ -34,21 +34,30 @@ def cell(*items):
     return array
 
 
-def mat(path, layers, /, mean=None, old=False, meta=True, compressed=True, **more):
-    """Writes a MatConvNet file; old: filters and biases in place of weights; more: variables."""
+def mat(path, layers, /, mean=None, old=False, meta=True, compressed=True, net=False, **more):
+    """Writes a MatConvNet file; old: filters and biases in place of weights; more: variables.
+
+    A layer of the kind, in place of arrays, "pool" or "normalize" has no weights.
+    net: all that is the network in one variable of that name.
+    """
     from scipy.io import savemat
 
     items = []
-    for name, (kernel, bias) in layers.items():
+    for name, arrays in layers.items():
+        if isinstance(arrays, str):
+            items.append({"name": name, "type": arrays})
+            continue
+        kernel, bias = arrays
         values = matlab_kernel(name, kernel), bias[None]
         held = {"filters": values[0], "biases": values[1]} if old else {"weights": cell(*values)}
         items += [{"name": name, "type": "conv", **held}, {"name": f"r_{name}", "type": "relu"}]
-    content = {"layers": cell(*items)} | more
+    content = {"layers": cell(*items)}
     if mean is not None:
         normalization = {"averageImage": mean, "interpolation": "bicubic"}
         content |= {"meta": {"normalization": normalization}} if meta else {}
         content |= {} if meta else {"normalization": normalization}
-    savemat(path, content, do_compression=compressed)
+    content = {"net": content} if net else content
+    savemat(path, content | more, do_compression=compressed)
     return path
 
 

@@ -73,7 +73,9 @@ def test_a_mean_is_a_colour_or_an_image(tmp_path):
     image = np.broadcast_to(colour[:, None, None], (3, 4, 2)).astype(float)
     image += np.array([1, -1])
     np.save(tmp_path / "image.npy", image)
-    for name in ("colour", "image"):
+    np.save(tmp_path / "batch.npy", image[None])
+    np.save(tmp_path / "row.npy", colour[None])
+    for name in ("colour", "image", "batch", "row"):
         found = arrays.read_mean(tmp_path / f"{name}.npy")
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, colour, rtol=1e-6)
@@ -84,6 +86,9 @@ def test_a_mean_is_a_colour_or_an_image(tmp_path):
     [
         write.npy_bytes(np.zeros(4, "f4")),
         write.npy_bytes(np.zeros((4, 4, 3), "f4")),
+        write.npy_bytes(np.zeros((2, 3, 4, 4), "f4")),
+        write.npy_bytes(np.zeros((1, 1, 3, 4, 4), "f4")),
+        write.npy_bytes(np.zeros((3, 1), "f4")),
         write.npy_bytes(np.zeros((3, 0, 4), "f4")),
         write.npy_bytes(np.zeros(3, "i4")),
         write.npy_bytes(np.zeros(3, "c8")),

@@ -92,9 +92,14 @@ def kind(network, kernel):
     return "deconvolution" if network == "fc6_generator" else "convolution"
 
 
-def caffemodel(path, network="caffenet", layers=None, layout="v2", **how):
+def caffemodel(path, network="caffenet", layers=None, layout="v2", order=True, **how):
+    """Writes a file; order: with its pooling and its normalisation, as Caffe does."""
     layers = random_layers(network) if layers is None else layers
     listed = [(name, kind(network, arrays[0]), list(arrays)) for name, arrays in layers.items()]
+    if order:
+        kinds = {Pool: "pooling", Norm: "lrn"}
+        plan = caffenet.CLASSIFIERS.get(network, ())
+        listed += [(one.name, kinds[type(one)], []) for one in plan if type(one) in kinds]
     return caffe_files.write(path, listed, layout, **how)
 
 
@@ -169,6 +174,7 @@ def test_the_record(tmp_path):
             "dtype": "fp32",
             "mean_of": "ImageNet",
             "mean": list(caffenet.MEAN),
+            "order": ["pooling", "normalisation"] * 2 + ["pooling"],
             "result_sha256": hashlib.sha256(data).hexdigest(),
         }
     )
@@ -189,6 +195,8 @@ def test_every_format_gives_the_same_bytes(tmp_path, network):
     layers, sources = random_layers(network), {}
     for layout in ("v2", "v1", "v0") if network == "caffenet" else ("v2", "v1"):
         sources[layout] = caffemodel(tmp_path / f"{layout}.caffemodel", network, layout=layout)
+    for name in ("<f4", "<f8"):
+        sources[name] = caffemodel(tmp_path / f"raw{name}.caffemodel", network, raw=name)
     sources["double"] = caffemodel(tmp_path / "d.caffemodel", network, double=True)
     sources["unpacked"] = caffemodel(tmp_path / "u.caffemodel", network, packed=False)
     sources["npz"] = other_files.npz(tmp_path / "net.npz", other_files.named(layers))
@@ -197,6 +205,7 @@ def test_every_format_gives_the_same_bytes(tmp_path, network):
     if network == "caffenet":
         pytest.importorskip("scipy")
         sources["mat"] = other_files.mat(tmp_path / "net.mat", layers)
+        sources["net"] = other_files.mat(tmp_path / "whole.mat", layers, net=True)
     else:
         pytest.importorskip("torch", minversion="2.6")
         sources["pt"] = other_files.pt(tmp_path / "net.pt", layers)
@@ -233,6 +242,17 @@ def test_half_precision(tmp_path):
 
 
 @pytest.mark.usefixtures("narrow")
+def test_a_source_in_half_precision(tmp_path):
+    source, path = tmp_path / "net.caffemodel", tmp_path / "net.safetensors"
+    converting.convert(caffemodel(source, raw="<f2"), path, "caffenet")
+    found = result(path)[1]
+    converting.convert(caffemodel(source), path, "caffenet")
+    for name, value in result(path)[1].items():
+        assert found[name].dtype == np.float32
+        np.testing.assert_array_equal(found[name], value.astype(np.float16))
+
+
+@pytest.mark.usefixtures("narrow")
 def test_what_half_precision_cannot_hold_is_refused(tmp_path):
     layers = random_layers("caffenet")
     layers["fc7"][0][3, 5] = 7e4
@@ -252,13 +272,18 @@ def mean_image(colour):
 
 
 @pytest.mark.usefixtures("narrow")
-@pytest.mark.parametrize("name", ["m.binaryproto", "image.npy", "colour.npy", "m.mat"])
+@pytest.mark.parametrize(
+    "name", ["m.binaryproto", "image.npy", "colour.npy", "m.mat", "ilsvrc.mat"]
+)
 def test_a_mean_picture_becomes_its_colour(tmp_path, name):
     colour, path = np.array([90.0, 100.0, 110.0]), tmp_path / name
     if name.endswith(".binaryproto"):
         caffe_files.write_mean(path, mean_image(colour))
     elif name.endswith(".npy"):
         np.save(path, mean_image(colour) if name == "image.npy" else colour)
+    elif name == "ilsvrc.mat":
+        pytest.importorskip("scipy")
+        other_files.mat(path, {}, layers=0.0, image_mean=mean_image(colour).transpose(1, 2, 0))
     else:
         pytest.importorskip("scipy")
         rgb = mean_image(colour)[::-1].transpose(1, 2, 0)
@@ -370,6 +395,59 @@ def test_a_file_of_another_network_is_named(tmp_path, holds, asked, layout):
     error = failing(tmp_path, source, asked)
     assert f"this is not {asked}" in error.what and error.remedy == f"it fits --network={holds}"
     assert len(error.what) < 1000
+
+
+# CaffeNet and AlexNet have the same arrays; the order of what lies between them differs.
+
+
+def ordered(folder, network, kind):
+    if kind != "mat":
+        return caffemodel(folder / "net.caffemodel", network, layout=kind)
+    pytest.importorskip("scipy")
+    kinds = {Pool: "pool", Norm: "normalize"}
+    plan = caffenet.CLASSIFIERS[network]
+    between = {one.name: kinds[type(one)] for one in plan if type(one) in kinds}
+    return other_files.mat(folder / "net.mat", random_layers(network) | between)
+
+
+@pytest.mark.usefixtures("narrow")
+@pytest.mark.parametrize("kind", ["v2", "v1", "v0", "mat"])
+@pytest.mark.parametrize(
+    ("holds", "asked"), [("caffenet", "alexnet"), ("alexnet", "caffenet"), ("alexnet", "places205")]
+)
+def test_the_order_of_pooling_and_normalisation_tells(tmp_path, kind, holds, asked):
+    source, path = ordered(tmp_path, holds, kind), tmp_path / "net.safetensors"
+    error = failing(tmp_path, source, asked)
+    assert f"this is not {asked}" in error.what and error.remedy == f"it fits --network={holds}"
+    if asked != "places205":
+        wanted = "pooling, normalisation, pooling, normalisation, pooling"
+        other = "normalisation, pooling, normalisation, pooling, pooling"
+        wanted, other = (wanted, other) if asked == "caffenet" else (other, wanted)
+        assert error.what.endswith(f"expected {wanted}; file has {other}")
+    record = converting.convert(source, path, holds)
+    assert record["order"] == list(arrange.order(holds))
+
+
+@pytest.mark.usefixtures("narrow")
+def test_an_order_of_no_network(tmp_path):
+    layers = [(name, kind("", a[0]), list(a)) for name, a in random_layers("caffenet").items()]
+    layers.append(("pool1", "pooling", []))
+    source = caffe_files.write(tmp_path / "net.caffemodel", layers)
+    error = failing(tmp_path, source)
+    assert error.what.endswith("file has pooling") and "check that the file" in error.remedy
+
+
+@pytest.mark.usefixtures("narrow")
+@pytest.mark.parametrize("network", CLASSES)
+def test_a_file_that_does_not_tell_is_taken_on_trust(tmp_path, capsys, network):
+    path = tmp_path / "net.safetensors"
+    source = caffemodel(tmp_path / "net.caffemodel", network, order=False)
+    code, _, err = command(capsys, source, path, f"--network={network}")
+    assert code == 0 and result(path)[0]["order"] == []
+    assert f"that it holds {network} is taken on trust" in err
+    source = caffemodel(tmp_path / "net.caffemodel", network)
+    code, _, err = command(capsys, source, path, f"--network={network}", "--overwrite")
+    assert code == 0 and "on trust" not in err
 
 
 @pytest.mark.usefixtures("narrow")

@@ -28,13 +28,47 @@ def child():
 @pytest.mark.parametrize("compressed", [True, False])
 @pytest.mark.parametrize("old", [True, False])
 @pytest.mark.parametrize("meta", [True, False])
-def test_every_layout(tmp_path, child, compressed, old, meta):
+@pytest.mark.parametrize("net", [True, False])
+def test_every_layout(tmp_path, child, compressed, old, meta, net):
     layers = write.weights()
-    path = write.mat(tmp_path / "w.mat", layers, MEAN[None, None], old, meta, compressed)
-    found, mean = matconvnet.read(path, child)
+    path = write.mat(tmp_path / "w.mat", layers, MEAN[None, None], old, meta, compressed, net)
+    found, mean, order = matconvnet.read(path, child)
     same(found, layers)
-    assert mean.dtype == np.float32
+    assert mean.dtype == np.float32 and order == ()
     np.testing.assert_array_equal(mean, MEAN[::-1])
+    np.testing.assert_array_equal(matconvnet.read_mean(path, child), mean)
+
+
+def test_the_order_of_pooling_and_normalisation(tmp_path, child):
+    layers = write.weights() | {"a": "pool", "b": "normalize", "c": "lrn", "d": "dropout"}
+    found = matconvnet.read(write.mat(tmp_path / "w.mat", layers), child)
+    assert found.order == (POOL, NORM, NORM)
+    same(found.layers, write.weights())
+
+
+@pytest.mark.parametrize("name", ["image_mean", "mean_data"])
+def test_caffes_mean_picture(tmp_path, child, name):
+    """BGR already, and of any height and width."""
+    image = np.zeros((4, 2, 3), np.float32) + MEAN[::-1] + np.array([1, -1])[:, None]
+    path = write.mat(tmp_path / "ilsvrc.mat", {}, layers=0.0, **{name: image})
+    found = matconvnet.read_mean(path, child)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, MEAN[::-1], rtol=1e-6)
+    error = refused(lambda path: matconvnet.read(path, child), path, "no network")
+    assert "--mean" in error.remedy
+    write.mat(path, {}, layers=0.0, **{name: image[..., :2]})
+    refused(lambda path: matconvnet.read_mean(path, child), path, "HxWx3, has float64 (4, 2, 2)")
+
+
+def test_a_networks_own_mean_comes_before_caffes(tmp_path, child):
+    path = write.mat(tmp_path / "w.mat", write.weights(), MEAN, image_mean=np.zeros((1, 1, 3)))
+    np.testing.assert_array_equal(matconvnet.read(path, child).mean, MEAN[::-1])
+    error = refused(
+        lambda path: matconvnet.read_mean(path, child),
+        write.mat(path, write.weights()),
+        "no mean picture",
+    )
+    assert "leave --mean out" in error.remedy
 
 
 def test_known_values_at_known_places(tmp_path):
@@ -46,7 +80,7 @@ def test_known_values_at_known_places(tmp_path):
         {"name": "fc6", "type": "conv", "weights": write.cell(fc6, np.arange(5.0))},
     ]
     write.mat(tmp_path / "w.mat", {}, layers=write.cell(*items))
-    layers, mean = matconvnet.read(tmp_path / "w.mat")
+    layers, mean, _ = matconvnet.read(tmp_path / "w.mat")
     kernel, bias = layers["conv1"]
     assert mean is None and kernel.shape == (4, 3, 2, 3) and bias.tolist() == [0, 1, 2, 3]
     assert kernel[3, 2, 1, 2] == 7 and kernel.sum() == 7
@@ -58,7 +92,7 @@ def test_known_values_at_known_places(tmp_path):
 def test_a_mean_image_is_averaged_and_lost_axes_come_back(tmp_path, child):
     layers = {"conv1": (np.ones((1, 1, 2, 2), "f4"), np.zeros(1, "f4"))}
     image = np.zeros((2, 4, 3)) + MEAN + np.array([1, -1])[:, None, None]
-    found, mean = matconvnet.read(write.mat(tmp_path / "w.mat", layers, image), child)
+    found, mean, _ = matconvnet.read(write.mat(tmp_path / "w.mat", layers, image), child)
     same(found, layers)
     np.testing.assert_array_equal(mean, MEAN[::-1])
 
@@ -78,6 +112,8 @@ PARTIAL = np.zeros((1, 1), dtype=[("a", object)])
     [
         ({}, ["no cell array named layers"]),
         ({"layers": np.zeros(3)}, ["no cell array named layers"]),
+        ({"layers": 0.0, "cnn": 1.0}, ["no cell array named layers", "its variables: layers, cnn"]),
+        ({"layers": 0.0, "net": network()["layers"]}, ["no cell array named layers"]),
         ({"layers": write.cell({"name": "r", "type": "relu"})}, ["no layer of it has weights"]),
         (network(type="bnorm"), ["layer a", "'bnorm'"]),
         (network(name=""), ["layer number 1", "its name is ''"]),
@@ -92,7 +128,7 @@ PARTIAL = np.zeros((1, 1), dtype=[("a", object)])
         (network(weights=write.cell(np.full((1, 1, 2, 1), 1j), np.zeros(1))), ["two arrays"]),
         ({"layers": write.cell(*2 * [network()["layers"][0, 0]])}, ["layer a", "two layers"]),
         (network(extra=matlab.MatlabObject(PARTIAL, "net")), ["an object or a function"]),
-        (network() | {"normalization": {"averageImage": np.zeros((2, 2))}}, ["average image"]),
+        (network() | {"normalization": {"averageImage": np.zeros((2, 2))}}, ["mean picture"]),
         (network() | {"normalization": {"averageImage": np.full(3, np.nan)}}, ["not finite"]),
     ],
 )
@@ -179,13 +215,40 @@ def test_harm_to_the_child_is_a_reason(tmp_path, monkeypatch, code, word, limits
     assert ("install scipy" in error.remedy) == ("ImportError" in code)
 
 
+def test_the_time_limit_counts_from_the_end_of_the_import(tmp_path, monkeypatch):
+    slow = "import time; time.sleep(1)\ndef loadmat(*a, **k): raise SystemError('read at last')"
+    library(tmp_path / "lib", monkeypatch, "scipy", slow)
+    path = write.mat(tmp_path / "w.mat", write.weights())
+    with Child("mat") as child:
+        refused(lambda path: child.read(path, seconds=0.9), path, "read at last")
+
+
+def test_an_import_that_never_ends(tmp_path, monkeypatch):
+    library(tmp_path / "lib", monkeypatch, "scipy", "import time; time.sleep(60)")
+    monkeypatch.setattr(isolated, "STARTUP", 0.5)
+    path = write.mat(tmp_path / "w.mat", write.weights())
+    with Child("mat") as child:
+        error = refused(child.read, path, "importing", "took longer than 0.5 s")
+    assert "less busy" in error.remedy and child.process is None
+
+
+def test_a_library_that_prints_disturbs_nothing(tmp_path, monkeypatch):
+    code = (
+        "print('hello', flush=True)\ndef loadmat(*a, **k): print('again'); raise SystemError('x')"
+    )
+    library(tmp_path / "lib", monkeypatch, "scipy", code)
+    path = write.mat(tmp_path / "w.mat", write.weights())
+    with Child("mat") as child:
+        refused(child.read, path, "SystemError: x")
+
+
 def test_a_child_that_died_is_replaced(tmp_path):
     path = write.mat(tmp_path / "w.mat", write.weights())
     with Child("mat") as child:
         matconvnet.read(path, child)
         child.process.kill()
         child.process.wait()
-        same(matconvnet.read(path, child)[0], write.weights())
+        same(matconvnet.read(path, child).layers, write.weights())
     assert child.process is None
 
 
@@ -215,32 +278,5 @@ def test_a_damaged_file_is_read_or_refused(tmp_path, child, compressed):
         try:
             matconvnet.read(path, child)
         except WeightError as error:
-def test_the_time_limit_counts_from_the_end_of_the_import(tmp_path, monkeypatch):
-    slow = "import time; time.sleep(1)\ndef loadmat(*a, **k): raise SystemError('read at last')"
-    library(tmp_path / "lib", monkeypatch, "scipy", slow)
-    path = write.mat(tmp_path / "w.mat", write.weights())
-    with Child("mat") as child:
-        refused(lambda path: child.read(path, seconds=0.9), path, "read at last")
-
-
-def test_an_import_that_never_ends(tmp_path, monkeypatch):
-    library(tmp_path / "lib", monkeypatch, "scipy", "import time; time.sleep(60)")
-    monkeypatch.setattr(isolated, "STARTUP", 0.5)
-    path = write.mat(tmp_path / "w.mat", write.weights())
-    with Child("mat") as child:
-        error = refused(child.read, path, "importing", "took longer than 0.5 s")
-    assert "less busy" in error.remedy and child.process is None
-
-
-def test_a_library_that_prints_disturbs_nothing(tmp_path, monkeypatch):
-    code = (
-        "print('hello', flush=True)\ndef loadmat(*a, **k): print('again'); raise SystemError('x')"
-    )
-    library(tmp_path / "lib", monkeypatch, "scipy", code)
-    path = write.mat(tmp_path / "w.mat", write.weights())
-    with Child("mat") as child:
-        refused(child.read, path, "SystemError: x")
-
-
             assert error.what.isprintable()
         assert time.monotonic() - start < 3
