@@ -9,6 +9,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import struct
 import sys
 import warnings
@@ -299,13 +300,21 @@ def answer(read, request, out):
         wrong = f"reading it takes {library}, which is not installed ({error})"
         arrays, reply = {}, {"wrong": wrong, "missing": library}
     except Exception as error:  # the libraries raise almost anything over forged bytes
-        advice = type(error).__name__ == "UnpicklingError"  # torch then tells how to be unsafe
-        said = "not a plain state dict" if advice else f"{type(error).__name__}: {error}"
-        arrays, reply = {}, {"wrong": f"damaged: {said}"[:1000]}
+        arrays, reply = {}, {"wrong": f"damaged: {type(error).__name__}: {error}"[:1000]}
+        if type(error).__name__ == "UnpicklingError":  # whose text tells how to be unsafe
+            reply = unpicklable(str(error))
     out.write(json.dumps(reply).encode() + b"\n")
     for array in arrays.values():
         out.write(numbers(array).reshape(-1).view("u1"))
     out.flush()
+
+
+def unpicklable(said):
+    """The reply to a file that is no plain state dict, from what torch says of it."""
+    found = re.search(r"GLOBAL ([\w.]+)", said)
+    if not found:
+        return {"wrong": "damaged, or not a plain state dict"}
+    return {"wrong": f"a pickled {found[1]}, not a plain state dict", "pickled": True}
 
 
 def main(kind):

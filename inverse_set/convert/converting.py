@@ -6,11 +6,20 @@ from pathlib import Path
 import numpy as np
 
 from inverse_set import disk
-from inverse_set.convert import arrange, arrays, caffemodel, matconvnet, torch_file, weight_file
+from inverse_set.convert import (
+    arrange,
+    arrays,
+    caffemodel,
+    matconvnet,
+    signatures,
+    torch_file,
+    weight_file,
+)
 from inverse_set.convert.files import Source
 from inverse_set.errors import UserError, WeightError
 from inverse_set.models import caffenet
 
+MEANS = (".binaryproto", ".npy", ".mat")
 FORMATS = (".caffemodel", ".mat", ".pt", ".pth", ".npz", ".safetensors")
 
 
@@ -53,6 +62,7 @@ def convert(source, destination, network, dtype="fp32", mean=None):
 def read(path):
     """`Source` of a released file."""
     kind = path.suffix.lower()
+    signatures.check(path, kind if kind in FORMATS else "")
     if kind == ".caffemodel":
         layers = caffemodel.read(path)
         return Source(layers, order=layers.order)
@@ -72,6 +82,7 @@ def read(path):
 def read_mean(path):
     """float32 `[3]`, BGR: a mean picture over its pixels, as the generator's authors use it."""
     kind = path.suffix.lower()
+    signatures.check(path, kind if kind in MEANS else "")
     if kind == ".binaryproto":
         image = caffemodel.read_mean(path)
         if len(image) != 3:
@@ -81,9 +92,7 @@ def read_mean(path):
         return arrays.read_mean(path)
     if kind == ".mat":
         return matconvnet.read_mean(path)
-    raise WeightError(
-        path, "no mean picture by its ending", remedy="known are .binaryproto, .npy and .mat"
-    )
+    raise WeightError(path, "no mean picture by its ending", remedy=f"known are {', '.join(MEANS)}")
 
 
 def _digest(path):

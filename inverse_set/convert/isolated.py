@@ -24,6 +24,10 @@ from inverse_set.errors import WeightError
 MEMORY = 256 << 20
 MAX_REPLY = 4 << 20
 STARTUP = 300.0  # seconds: importing torch from a slow disk on a busy machine
+_PICKLED = (
+    "if you trust the file, load it in PyTorch with the program that made it, and save the weights "
+    "alone: torch.save(model.state_dict(), 'weights.pt')"
+)
 _LIBRARIES = {"mat": "scipy", "torch": "torch"}
 _REMEDIES = {
     "scipy": "install scipy>=1.13 into the same environment",
@@ -160,4 +164,5 @@ def _refusal(path, reply, memory):
         return WeightError(path, f"reading it takes more than {memory >> 20} MiB of memory")
     layer, offset = reply.get("layer"), reply.get("offset")
     layer = layer if layer is None else one_line(layer)
-    return WeightError(path, one_line(reply.get("wrong")), layer, offset)
+    remedy = _PICKLED if reply.get("pickled") else None
+    return WeightError(path, one_line(reply.get("wrong")), layer, offset, remedy)

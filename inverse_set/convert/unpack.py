@@ -8,6 +8,7 @@ import tarfile
 import zipfile
 import zlib
 
+from inverse_set.convert import signatures
 from inverse_set.convert.download import CHUNK, disk
 from inverse_set.errors import WeightError
 
@@ -27,7 +28,9 @@ def extract(archive, member, destination, limit):
     archive: a .zip or .tar.gz.  limit: bytes allowed.  No name in the archive is ever written to.
     """
     partial = destination.with_name(f"{destination.name}.part")
-    opened = _zipped if zipfile.is_zipfile(archive) else _tarred
+    zipped = zipfile.is_zipfile(archive)
+    signatures.check(archive, ".zip" if zipped else ".gz")
+    opened = _zipped if zipped else _tarred
     with disk(destination.parent):
         try:
             with opened(archive, f"/{member}") as (source, size), open(partial, "wb") as file:

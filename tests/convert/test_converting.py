@@ -314,12 +314,12 @@ def test_the_mean_in_the_source_unless_another_is_given(tmp_path):
 @pytest.mark.usefixtures("narrow")
 def test_no_mean_is_refused(tmp_path):
     source = caffemodel(tmp_path / "net.caffemodel")
-    (tmp_path / "mean.png").write_bytes(b"")
+    (tmp_path / "mean.h5").write_bytes(b"\x01")
     np.save(tmp_path / "grey.npy", np.zeros((1, 4, 4)))
     np.save(tmp_path / "nan.npy", np.full(3, np.nan))
     caffe_files.write_mean(tmp_path / "grey.binaryproto", np.zeros((1, 4, 4)))
     for name, word in (
-        ("mean.png", "ending"),
+        ("mean.h5", "ending"),
         ("grey.npy", "(1, 4, 4)"),
         ("nan.npy", "not finite"),
         ("grey.binaryproto", "expected 3 channels, has 1"),
@@ -469,9 +469,16 @@ def test_what_is_no_weight_file_is_refused(tmp_path):
     (tmp_path / "net.h5").write_bytes(good)
     (tmp_path / "net").write_bytes(good)
     (tmp_path / "folder.caffemodel").mkdir()
-    for name in ("cut", "empty", "page", "folder", "none"):
+    for name, word in (
+        ("cut", "the message around it"),
+        ("empty", "an empty file"),
+        ("page", "a web page"),
+        ("folder", "not a regular file"),
+        ("none", "No such file"),
+    ):
         error = failing(tmp_path, tmp_path / f"{name}.caffemodel")
         assert error.code == errors.WEIGHTS and f"{name}.caffemodel" in error.what
+        assert word in error.what
     for name in ("net.h5", "net"):
         error = failing(tmp_path, tmp_path / name)
         assert error.code == errors.WEIGHTS and "not known" in error.what
@@ -670,7 +677,7 @@ def test_bad_weights(tmp_path, capsys):
     caffemodel(tmp_path / "places.caffemodel", "places205")
     caffemodel(tmp_path / "large.caffemodel", layers=large)
     (tmp_path / "cut.caffemodel").write_bytes(b"\x12\xff")
-    (tmp_path / "net.xyz").write_bytes(b"")
+    (tmp_path / "net.xyz").write_bytes(b"\x01")
     for name, more, words in (
         ("places.caffemodel", [], "it fits --network=places205"),
         ("large.caffemodel", ["--dtype=fp16"], "give --dtype=fp32"),

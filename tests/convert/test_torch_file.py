@@ -88,12 +88,21 @@ W, B = torch.zeros(2, 3), torch.zeros(2)
         ({"epoch": 3}, ["expected tensors by name, has int"]),
         ({}, ["no weights"]),
         (W, ["expected a state dict, has Tensor"]),
-        (torch.nn.Linear(2, 3), ["not a plain state dict"]),
+        (torch.nn.Linear(2, 3), ["a pickled torch.nn.modules.linear.Linear, not a plain state"]),
     ],
 )
 def test_other_contents_are_refused(tmp_path, read, content, words):
     torch.save(content, tmp_path / "g.pt")
     refused(read, tmp_path / "g.pt", *words)
+
+
+def test_a_whole_model_says_what_to_save(tmp_path, read):
+    for content in (torch.nn.Linear(2, 3), {"model": torch.nn.Linear(2, 3)}):
+        torch.save(content, tmp_path / "g.pt")
+        error = refused(read, tmp_path / "g.pt", "torch.nn.modules.linear.Linear")
+        assert "if you trust the file" in error.remedy and "state_dict()" in error.remedy
+    (tmp_path / "g.pt").write_bytes(b"\x80\x02no pickle")
+    assert "download" in refused(read, tmp_path / "g.pt", "damaged, or not").remedy
 
 
 def test_a_pickle_in_disguise_is_not_run(tmp_path, read):
