@@ -3,6 +3,7 @@
 import time
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from inverse_set import metrics, results, run
@@ -11,6 +12,8 @@ from inverse_set.settings import Settings, resolve
 from inverse_set.types import Status
 
 ENCODINGS = 2  # of the refining walk: the range of a model's E are codes
+WALK = 1  # folded into the seed's key, for the walk; the starting codes take it as it is
+GRACE = 20.0  # seconds that the certificate may go on when asked to stop: schedulers wait for 30
 GUARD = 1e-3  # of the width: far more than two float programs differ, far less than anyone sees
 
 
@@ -23,6 +26,7 @@ class Found(NamedTuple):
     settings: those it really used.
     status: its status, after the certificate.
     dropped: samples the certificate turned down (0 unless the two arithmetics disagree).
+    unread: samples that it had not come to within `GRACE` seconds of a request to stop.
     seconds: {phase: wall time}.
     """
 
@@ -32,6 +36,7 @@ class Found(NamedTuple):
     settings: Settings
     status: Status
     dropped: int
+    unread: int
     seconds: dict
 
 
@@ -90,10 +95,21 @@ def sample(
         return progress(phase, done, total, note)
 
     networks = bind.networks(model, chosen)
-    result = run.sample(networks, constraints, codes, num_samples, settings, natural, timed)
+    key = jax.random.fold_in(jax.random.key(seed), WALK)
+    result = run.sample(networks, constraints, codes, num_samples, settings, natural, timed, key)
     images = _bytes(result.images)
     result = result._replace(images=images)  # 500 full-size pictures are 390 MB in float32
-    activations = bind.measure(model, images, chosen)
+    asked_to_stop = clock.last if result.status == Status.INTERRUPTED else None
+
+    def go_on(done):
+        nonlocal asked_to_stop
+        stop = progress("certificate", done, len(images), "pictures")
+        if stop and asked_to_stop is None:
+            asked_to_stop = time.perf_counter()
+        return asked_to_stop is None or time.perf_counter() - asked_to_stop < GRACE
+
+    activations = bind.measure(model, images, chosen, go_on=go_on)
+    read = ~np.isnan(activations).any(1)
     keep = accepted(activations, constraints, settings.rule)
     raw = bind.raw_activations(model, chosen, result.codes)
     columns = (
@@ -106,12 +122,12 @@ def sample(
         result.chain,
     )
     samples = results.SampleSet(*(column[keep] for column in columns))
-    dropped = int((~keep).sum())
-    status = result.status
+    dropped, unread = int((read & ~keep).sum()), int((~read).sum())
+    status = Status.INTERRUPTED if unread else result.status
     if dropped and status not in (Status.NON_FINITE, Status.INTERRUPTED):
         status = Status.PARTIAL if keep.any() else Status.INFEASIBLE
     seconds["certificate"] = clock.lap()
-    return Found(samples, constraints, result, settings, status, dropped, seconds)
+    return Found(samples, constraints, result, settings, status, dropped, unread, seconds)
 
 
 def _bytes(images):
@@ -132,6 +148,13 @@ class _Clock:
         return passed
 
 
+def _left_out(found):
+    """What the line on the certificate adds where not every sample went through it or lived."""
+    unread = f"; {found.unread} more were not reached before the end" if found.unread else ""
+    lost = found.result.chains_lost
+    return unread + (f"; {lost} chains met NaN or infinity and ended" if lost else "")
+
+
 def summary(found):
     """What a person wants to see, as {label: text}."""
     features = found.samples.features
@@ -144,7 +167,7 @@ def summary(found):
         "samples": f"{n} from {result.seeds_inside} seeds",
         "gradient steps": f"{result.seed_steps} to the seeds + {result.sample_steps} sampling",
         "starting codes": f"{result.start_distance:.4g} apart",
-        "share inside": f"{n} of {n + found.dropped} by the certificate",
+        "share inside": f"{n} of {n + found.dropped} by the certificate" + _left_out(found),
         "mean pairwise distance": f"{distance:.4g} ({distance / size**0.5:.4g} per dimension)",
         "nearest-neighbour distance": f"{nearest:.4g} ({nearest / size**0.5:.4g} per dimension)",
         "seconds": ", ".join(f"{phase} {time:.1f}" for phase, time in found.seconds.items()),

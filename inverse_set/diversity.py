@@ -31,9 +31,13 @@ def no_points(features, dtype=jnp.float32):
 
 
 def moments(points, weights=None):
-    """Moments of points `[K, F]`, those of weight 0 left out (weights `[K]` of 0 and 1)."""
+    """Moments of points `[K, F]`, those of weight 0 left out (weights `[K]` of 0 and 1).
+
+    A point of weight 0 may be NaN.
+    """
     weights = jnp.ones(points.shape[:1], points.dtype) if weights is None else weights
     weights = weights.astype(points.dtype)[:, None]
+    points = jnp.where(weights > 0, points, 0)
     count = weights.sum()
     mean = (weights * points).sum(0) / jnp.maximum(count, 1)
     return Moments(count, mean, (weights * (points - mean[None]) ** 2).sum())
@@ -48,9 +52,22 @@ def merge(a, b):
     return Moments(count, a.mean + share * shift, scatter)
 
 
-def pair_sum(points):
-    """Eq. 6: sum_ij |e_i - e_j|^2 over ordered pairs of points `[n, F]`."""
-    return 2 * points.shape[0] * moments(points).scatter
+def pair_sum(points, weights=None):
+    """Eq. 6: sum_ij |e_i - e_j|^2 over ordered pairs of points `[n, F]`.
+
+    weights: `[n]` of 0 and 1; pairs with a point of weight 0 are left out, and it may be NaN.
+    """
+    known = moments(points, weights)
+    return 2 * known.count * known.scatter
+
+
+def pair_weight(weight, count, past):
+    """The weight per pair, so that all pairs of eq. 7 together have `weight` times their mean.
+
+    count: of the samples that move, whose own ordered pairs are count (count - 1).
+    past: `Moments` of C0, which adds count |C0| pairs.  One weight thus serves every K and |C0|.
+    """
+    return weight / jnp.maximum(count * (count - 1) + count * past.count, 1)
 
 
 def separable_pair_terms(points, count, mean, past):

@@ -27,6 +27,25 @@ def observe(networks, codes):
     return Observation(images, features, activations)
 
 
+def observe_exactly(networks, codes, micro=None):
+    """`observe` in full float32, at most `micro` codes at a time: by this, samples are accepted.
+
+    Accelerators multiply in fewer digits unless they are told (TF32, bfloat16), which is good
+    enough for a gradient; the certificate, in float64, would turn such samples down.
+    """
+    with jax.default_matmul_precision("highest"):
+        return observe_all(networks, codes, micro)
+
+
+def finite(observation):
+    """Which rows of an `Observation` are free of NaN and infinity, `[K]`.
+
+    Pixels are left out: what they break, features and activations show.
+    """
+    parts = observation.features, observation.activations
+    return jnp.stack([jnp.isfinite(part).all(-1) for part in parts]).all(0)
+
+
 def blank(networks, codes):
     """An `Observation` of zeros of the shapes that codes `[K, D]` have, for loops to begin with."""
     shapes = jax.eval_shape(observe, networks, codes)

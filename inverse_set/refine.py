@@ -15,32 +15,39 @@ one that they do remains.  The levels are uniform in the interval, a new one for
 that the sample fills it.
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from inverse_set import constraints, observe
+from inverse_set.types import STATIC
 
 
-class Refinement(NamedTuple):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Refinement:
     """How a step leaves and comes back.
 
-    noise: length of the random part, in lengths of the gradient's part.
-    reach: longest correction, in the same unit.
+    Structure, static:
     encodings: times that codes are replaced by E(G(c)) and then corrected; needs an E whose range
         are codes.  0 corrects once.
+
+    Numbers, traced:
+    noise: length of the random part, in lengths of the gradient's part.
+    reach: longest correction, in the same unit.
     mixing: mean share w of the way to another code; each takes its own, up to half more or less.
     corrections: gradient steps back into the interval, at most.
     tolerance: share of the scale within which a level counts as reached.
     """
 
-    noise: float = 10.0
-    reach: float = 3.0
-    encodings: int = 0
-    mixing: float = 0.0
-    corrections: int = 8
-    tolerance: float = 0.1
+    encodings: int = field(default=0, metadata=STATIC)
+    noise: Any = 10.0
+    reach: Any = 3.0
+    mixing: Any = 0.0
+    corrections: Any = 8
+    tolerance: Any = 0.1
 
 
 def levels(key, count, target, tolerance):
@@ -50,11 +57,11 @@ def levels(key, count, target, tolerance):
     """
     inset = tolerance * target.scale
     low, high = target.accept_low + inset, target.accept_high - inset
-    chance = jax.random.uniform(key, (count, low.shape[1]), low.dtype)
-    return low + chance * (high - low)
+    share = jax.random.uniform(key, (count, low.shape[1]), low.dtype)
+    return low + share * (high - low)
 
 
-def chance(key, like, natural=None):
+def random_directions(key, like, natural=None):
     """Random unit vectors of the shape of `like` `[K, D]`; uses the key up.
 
     From one to another of the natural codes `[M, D]`, M >= 2, each pair drawn at random; of any
@@ -71,22 +78,34 @@ def chance(key, like, natural=None):
     return vectors / jnp.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
-def leave(key, codes, direction, length, refinement, natural=None):
+def leave(key, codes, direction, length, refinement, alive, natural=None):
     """c + w (c' - c) + noise length n - length d for codes and unit directions `[K, D]`.
 
-    c' is a code of a random order of the same codes, w uniform about `mixing`, n as of `chance`.
-    Uses the key up.
+    c' is a code of a random order of the codes that walk (alive `[K]`), w uniform about `mixing`, n
+    as of `random_directions`.  Uses the key up.
     """
     order_key, share_key, noise_key = jax.random.split(key, 3)
-    others = jax.random.permutation(order_key, codes)
+    others = codes[_another(order_key, alive)]
     share = jax.random.uniform(share_key, (len(codes), 1), codes.dtype, 0.5, 1.5)
     codes = codes + refinement.mixing * share * (others - codes)
-    return codes + length * (refinement.noise * chance(noise_key, codes, natural) - direction)
+    noise = random_directions(noise_key, codes, natural)
+    return codes + length * (refinement.noise * noise - direction)
 
 
-def encode(networks, codes, micro):
+def _another(key, alive):
+    """A random order of the rows that are alive, `[K]` indices; the others stay in their places.
+
+    Uses the key up.
+    """
+    chance = jnp.where(alive, jax.random.uniform(key, alive.shape), jnp.inf)
+    order = jnp.argsort(chance)  # those alive come first, in a random order
+    place = jnp.cumsum(alive) - 1
+    return jnp.where(alive, order[place], jnp.arange(len(alive)))
+
+
+def encode(networks, codes, micro_batch):
     """E(G(c)), `[K, D]`."""
-    return observe.observe_all(networks, codes, micro).features
+    return observe.observe_all(networks, codes, micro_batch).features
 
 
 def newton(codes, gap, slope, longest, lower, upper):
@@ -105,8 +124,11 @@ def newton(codes, gap, slope, longest, lower, upper):
     return codes - scale[:, None] * slope
 
 
-def correct(networks, codes, level, problem, refinement, longest, project, micro):
-    """Codes `[K, D]` brought to their levels `[K, P]`; returns (codes, `Observation` of them)."""
+def correct(networks, codes, level, problem, refinement, longest, project, alive, micro_batch):
+    """Codes `[K, D]` brought to their levels `[K, P]`; returns (codes, `Observation` of them).
+
+    alive: `[K]`, the codes that are waited for.
+    """
     target, tolerance = problem.target, refinement.tolerance
 
     def miss(codes, level):
@@ -116,19 +138,21 @@ def correct(networks, codes, level, problem, refinement, longest, project, micro
         near = (jnp.abs(r) <= tolerance).all(-1)
         return gap.sum(), (gap, near, observation)
 
-    def look(codes):
+    def evaluate(codes):
         slope = jax.grad(miss, has_aux=True)
-        if micro is None:
-            return slope(codes, level)
-        return observe.map_batches(slope, micro, codes, level)
+        # What is seen here is accepted or not: full float32, as in `observe.observe_exactly`.
+        with jax.default_matmul_precision("highest"):
+            if micro_batch is None:
+                return slope(codes, level)
+            return observe.map_batches(slope, micro_batch, codes, level)
 
     def away(carry):
         done, near, *_ = carry
-        return (done <= refinement.corrections) & ~near.all()
+        return (done <= refinement.corrections) & ~(near | ~alive).all()
 
     def again(carry):
         done, _, following, _, _ = carry
-        slope, (gap, near, observation) = look(following)
+        slope, (gap, near, observation) = evaluate(following)
         moved = newton(following, gap, slope, longest, problem.lower, problem.upper)
         moved = jnp.where(near[:, None], following, project(problem, moved))
         return done + 1, near, moved, following, observation

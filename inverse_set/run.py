@@ -3,7 +3,7 @@
 Everything here runs on the host and only strings the compiled pieces together.
 """
 
-import functools
+import time
 from typing import NamedTuple
 
 import jax
@@ -18,6 +18,8 @@ from inverse_set.types import Status
 MIXING = 0.4  # of a step of the "refine" walk, the mean share of the way to another code
 REACH = 0.3  # the longest correction of the "refine" walk, as a share of the natural distance
 WAIT = 2  # updates of lambda and mu without another seed inside, before the rest is given up
+SLICE = 1.0  # seconds after which the device comes back to be asked whether it should go on
+ADAM = optax.adam(1.0)  # its rate is part of the problem's code scale: another compiles nothing
 
 
 class Result(NamedTuple):
@@ -29,6 +31,7 @@ class Result(NamedTuple):
     nearest: `[P]`, activations of the seed that came nearest to the target.
     penalty: mu*.  kept_length: accepted steps' mean length over beta; 1 if none was halved.
     start_distance: root mean squared distance between the starting codes.
+    chains_lost: of those of the seeds inside, where a network returned NaN or infinity on the way.
     """
 
     images: np.ndarray
@@ -45,67 +48,115 @@ class Result(NamedTuple):
     penalty: float
     kept_length: float
     start_distance: float
+    chains_lost: int = 0
 
 
 def silent(phase, done, total, note):
     """A progress callback that shows nothing; a callback that returns True stops the run."""
 
 
-def sample(networks, asked, start, num_samples, settings=None, natural=None, progress=silent):
+def sample(
+    networks, asked, start, num_samples, settings=None, natural=None, progress=silent, key=None
+):
     """Samples the intersection of inverse sets (eqs. 6 to 16).
 
     networks: `Networks`.  asked: sequence of `Constraint`, in the order of the activations.
     start: `[K, D]` floating starting codes, K seeds; the joint method needs K = num_samples.
-    progress: called as progress(phase, done, total, note) between compiled chunks.
+    progress: called as progress(phase, done, total, note) about once a second, between compiled
+        steps; where it returns True, the run ends there and keeps what it found.
+    key: of `jax.random.key`, the chance of the walk; None is that of seed 0.  Another key is
+        another sample from the same start, except under the paper rule and by the joint method,
+        which leave nothing to chance.
     Returns a `Result`; raises ValueError for settings or shapes that cannot work.
     """
     settings = resolve(Settings() if settings is None else settings)
     natural = Natural() if natural is None else natural
+    key = jax.random.key(0) if key is None else key
     start = jnp.asarray(start)
     networks = jax.device_put(networks)  # once, not with every compiled chunk
     check(settings)
     _check_shapes(networks, asked, settings, start, num_samples)
     _check_natural(natural, start)
     problem, descent, walk, beta = _plan(networks, asked, start, settings, natural)
-    state, stopped = _descend(problem, descent, start, settings, progress)
-    status = Status.INTERRUPTED if stopped else Status(int(state.status))
-    best = state.best
-    observation = best.observation
-    if observation is None:
-        observation = _observe(networks, best.codes, _micro(settings, len(start)))
-    rows = np.flatnonzero(constraints.inside(observation.activations, problem.target))
-    rows = rows if np.isfinite(best.spread) else rows[:0]
+    walks = settings.method == "incremental" and num_samples > len(start)
+    state = seeds.init(problem, descent, start)
+    if _compile(state, problem, descent, walk if walks else None, key, progress):
+        return _finish(Status.INTERRUPTED, state, start, [_nothing(state, problem, descent)])
+    state, stopped = _descend(state, problem, descent, settings, progress)
+    status = Status(int(state.status))
+    if stopped and (walks or status == Status.RUNNING):
+        status = Status.INTERRUPTED
+    codes, observation = state.best.codes, _as_judged(state.best, problem, descent)
+    inside = constraints.inside(observation.activations, problem.target)
+    inside &= observe.finite(observation) & jnp.isfinite(state.best.spread)
+    rows = np.flatnonzero(inside)
     if status in (Status.PLATEAU, Status.BUDGET, Status.OK) and len(rows) < len(start):
-        status = Status.PARTIAL  # looked at again in another program, one fell out
-    codes, observation = jax.tree.map(lambda leaf: leaf[rows], (best.codes, observation))
-    steps, kept, more = 0, [], []
-    on = len(rows) and status not in (Status.INTERRUPTED, Status.NON_FINITE)
-    if settings.method == "incremental" and on:
-        duals = state.multipliers[rows], state.penalty
-        problem = problem._replace(weight=_rescaled(problem.weight, len(start), len(rows), walk))
-        everyone = jnp.ones(len(rows), bool)
-        walker = sampler.init(walk, codes, observation, *duals, everyone, beta)
-        wanted = num_samples - len(rows)
-        capacity = _capacity(walker.images.nbytes, -(-wanted // len(rows)))
-        if walk.refinement:
-            walker, observation = sampler.settle(walker, observation, problem, walk, capacity)
+        status = Status.PARTIAL  # one was lost, or fell out when looked at in another program
+    walked, more = None, []
+    if walks and len(rows) and status not in (Status.INTERRUPTED, Status.NON_FINITE):
+        duals = state.multipliers, state.penalty
+        walker = sampler.init(walk, codes, observation, *duals, inside, beta, key)
+        if walk.refinement is not None:
+            capacity = _capacity(walker.images.nbytes)
+            walker, observation = sampler.resample_seeds(
+                walker, observation, problem, walk, capacity
+            )
             codes = walker.codes
-        more, steps, kept, status = _walk(
-            walker, problem, walk, rows, wanted, capacity, settings.patience, progress
-        )
-    found = [_rows(codes, observation, np.arange(len(rows)), 0, rows), *more]
+        wanted = num_samples - len(rows)
+        more, walked = _walk(walker, problem, walk, wanted, settings.patience, progress)
+        status = walked.status
+    found = [_rows(codes, observation, rows, 0), *more]
+    return _finish(status, state, start, found, num_samples, len(rows), walked)
+
+
+def _compile(state, problem, descent, walk, key, progress):
+    """Compiles the loops by runs of no step, while there is nothing to lose; True to stop there."""
+    total = 1 if walk is None else 2
+    if progress("compile", 0, total, "the seeds' program"):
+        return True
+    seeds.advance(state, problem, descent, 0)
+    if walk is not None:
+        if progress("compile", 1, total, "the walk's program"):
+            return True
+        blank = observe.blank(problem.networks, state.codes)
+        nobody = jnp.zeros(len(state.codes), bool)
+        duals = state.multipliers, state.penalty
+        walker = sampler.init(walk, state.codes, blank, *duals, nobody, 0.0, key)
+        sampler.advance(walker, problem, walk, 0, _capacity(walker.images.nbytes))
+    return bool(progress("compile", total, total, "done"))
+
+
+def _finish(status, state, start, found, num_samples=0, inside=0, walked=None):
+    """`Result` of the rows found, at most num_samples of them."""
     columns = [np.concatenate(column)[:num_samples] for column in zip(*found, strict=True)]
     return Result(
         *columns,
         status=status,
-        seeds_inside=len(rows),
+        seeds_inside=inside,
         seed_steps=int(state.step),
-        sample_steps=steps,
+        sample_steps=walked.steps if walked else 0,
         nearest=np.asarray(state.nearest),
         penalty=float(state.penalty),
-        kept_length=float(np.mean(kept) / beta) if kept else float("nan"),
+        kept_length=walked.kept_length if walked else float("nan"),
         start_distance=_mean_square_distance(start) ** 0.5,
+        chains_lost=inside - walked.alive if walked else 0,
     )
+
+
+def _nothing(state, problem, descent):
+    """No rows, in the shapes of some."""
+    blank = observe.blank(problem.networks, state.codes)
+    return _rows(state.codes, blank, np.zeros(0, int), 0)
+
+
+def _as_judged(best, problem, descent):
+    """`Observation` of the best codes in full float32, whatever the descent computed in.
+
+    The descent's own is that on a CPU, where it is not thrown away in micro-batches.
+    """
+    if best.observation is not None and jax.default_backend() == "cpu":
+        return best.observation
+    return _observe(problem.networks, best.codes, descent.micro_batch)
 
 
 def working_memory(networks, asked, start, num_samples, settings):
@@ -126,7 +177,7 @@ def working_memory(networks, asked, start, num_samples, settings):
         return needed.temp_size_in_bytes + needed.output_size_in_bytes
     count = start.shape[0]
     picture = jax.eval_shape(networks.generate, start).size // count * 4
-    rows = _capacity(count * picture, -(-(num_samples - count) // count))
+    rows = _capacity(count * picture)
     return needed.temp_size_in_bytes + max(needed.output_size_in_bytes, rows * count * picture)
 
 
@@ -157,18 +208,13 @@ def _check_natural(natural, start):
 
 
 def _mean_square_distance(points):
-    """Mean over i != j of |p_i - p_j|^2."""
-    count = points.shape[0]
-    return float(diversity.pair_sum(points)) / max(count * (count - 1), 1)
+    """Mean over i != j of |p_i - p_j|^2; points that are NaN or infinite are left out."""
+    known = jnp.isfinite(points).all(-1)
+    count = int(known.sum())
+    return float(diversity.pair_sum(points, known)) / max(count * (count - 1), 1)
 
 
-_observe = jax.jit(observe.observe_all, static_argnames="micro")
-
-
-@functools.cache
-def _adam(rate):
-    """One object a rate: a new one would be a new static argument, and compile everything again."""
-    return optax.adam(rate)
+_observe = jax.jit(observe.observe_exactly, static_argnames="micro")
 
 
 def _plan(networks, asked, start, settings, natural):
@@ -183,51 +229,57 @@ def _plan(networks, asked, start, settings, natural):
     # Codes that all start alike have no spread of their own to measure by.
     code_square = natural.code_square or _mean_square_distance(start) or 1.0
     count, size = start.shape
-    weight = 1.0
+    micro_batch, weight = _micro(settings, count), 1.0
     if not paper:
         square = code_square if settings.distance == "code" else natural.feature_square
         if square is None or settings.distance == "image":
-            observation = _observe(networks, start, _micro(settings, count))
+            observation = _observe(networks, start, micro_batch)
             points = diversity.points_of(settings.distance, start, observation)
             square = _mean_square_distance(points) or 1.0
-        weight = settings.diversity / (max(count * (count - 1), 1) * square)
+        weight = settings.diversity / square
     box = [
         None if bound is None else jnp.asarray(bound, start.dtype)[None]
         for bound in (natural.lower, natural.upper)
     ]
     deviation = (code_square / (2 * size)) ** 0.5
-    unit = 1.0 if settings.optimiser else deviation
-    problem = seeds.Problem(
-        networks, target, jnp.asarray(weight, start.dtype), jnp.asarray(unit, start.dtype), *box
-    )
+    code_scale = 1.0 if settings.optimiser else settings.rate * deviation
+    numbers = jnp.asarray(weight, start.dtype), jnp.asarray(code_scale, start.dtype)
+    problem = seeds.Problem(networks, target, *numbers, *box)
     if settings.walk == "refine" and natural.codes is not None:
         problem = problem._replace(natural=jnp.asarray(natural.codes, start.dtype))
+    patient = paper or settings.method == "joint"
     descent = seeds.Descent(
-        optimiser=settings.optimiser or _adam(settings.rate),
+        optimiser=settings.optimiser or ADAM,
         distance=settings.distance,
-        max_steps=settings.seed_steps,
-        inner_steps=settings.inner_steps,
-        penalty=settings.penalty,
-        growth=settings.growth,
-        penalty_cap=settings.penalty_cap,
+        mean_pairs=not paper,
         stop=settings.stop,
-        patience=settings.plateau,
-        wait=None if paper or settings.method == "joint" else WAIT * settings.inner_steps,
-        micro=_micro(settings, count),
+        micro_batch=micro_batch,
+        max_steps=int(settings.seed_steps),
+        inner_steps=int(settings.inner_steps),
+        penalty=float(settings.penalty),
+        growth=float(settings.growth),
+        penalty_cap=float(settings.penalty_cap),
+        plateau_steps=int(settings.plateau),
+        give_up_after=seeds.NEVER if patient else WAIT * int(settings.inner_steps),
     )
     refinement = None
     if settings.walk == "refine":
-        shares = settings.noise / settings.step, REACH / settings.step
-        refinement = refine.Refinement(*shares, settings.encodings, MIXING)
+        refinement = refine.Refinement(
+            encodings=settings.encodings,
+            noise=float(settings.noise / settings.step),
+            reach=float(REACH / settings.step),
+            mixing=MIXING,
+        )
     walk = sampler.Walk(
-        settings.distance,
-        settings.memory,
-        not paper,
-        refinement=refinement,
+        distance=settings.distance,
+        memory=settings.memory,
+        backtrack=not paper,
         mean_pairs=not paper,
-        micro=_micro(settings, count),
+        micro_batch=micro_batch,
+        refinement=refinement,
     )
-    return problem, descent, walk, settings.step if paper else settings.step * code_square**0.5
+    beta = settings.step if paper else settings.step * code_square**0.5
+    return (*jax.device_put((problem, descent, walk)), float(beta))
 
 
 def _micro(settings, count):
@@ -236,67 +288,94 @@ def _micro(settings, count):
     return None if one else min(settings.micro, count)
 
 
-def _rescaled(weight, asked, walking, walk):
-    """The weight per pair when fewer seeds walk than were asked for."""
-    if not walk.mean_pairs:
-        return weight
-    return weight * max(asked * (asked - 1), 1) / max(walking * (walking - 1), 1)
+def _capacity(step_bytes):
+    """Steps that one call of the walk's program holds: 10, or what 256 MiB of pictures allow."""
+    return max(1, min(10, 2**28 // max(step_bytes, 1)))
 
 
-def _descend(problem, descent, start, settings, progress):
+class _Pace:
+    """How many steps take about a slice of time; a slice is where a run can be stopped."""
+
+    def __init__(self):
+        self.steps = 1
+
+    def timed(self, steps, seconds):
+        """Takes note that so many steps took so long."""
+        self.steps = max(1, int(SLICE * steps / max(seconds, 1e-9)))
+
+
+def _descend(state, problem, descent, settings, progress):
     """Seeds, or all codes of the joint method; returns (state, whether it was stopped)."""
-    state = seeds.init(problem, descent, start)
     phase = "seeds" if settings.method == "incremental" else "joint"
+    pace, count = _Pace(), len(state.codes)
     while True:
         # After max_steps the loop takes one more turn, to judge the last codes.
-        until = int(state.step) + settings.inner_steps
-        until = until if until <= descent.max_steps else descent.max_steps + 1
-        state = seeds.advance(state, problem, descent, until)
+        before, began = int(state.step), time.perf_counter()
+        state = seeds.advance(state, problem, descent, min(before + pace.steps, seeds.NEVER))
         running = int(state.status) == Status.RUNNING
-        note = f"{int(state.best.inside.sum())} of {len(start)} inside"
-        stop = progress(phase, int(state.step), descent.max_steps, note)
-        if stop or not running:
-            return state, bool(stop) and running
+        pace.timed(max(int(state.step) - before, 1), time.perf_counter() - began)
+        note = f"{int(state.best.inside.sum())} of {count} inside"
+        if progress(phase, int(state.step), settings.seed_steps, note):
+            return state, True
+        if not running:
+            return state, False
 
 
-def _capacity(step_bytes, steps):
-    """Steps of a compiled chunk: as many as there are, 10, or what 256 MiB of pictures hold."""
-    return max(1, min(10, steps, 2**28 // max(step_bytes, 1)))
+class _Walked(NamedTuple):
+    """How a walk ended: its `Status`, the steps it took, and the chains that live."""
+
+    status: Status
+    steps: int
+    kept_length: float
+    alive: int
 
 
-def _walk(walker, problem, walk, rows, wanted, capacity, patience, progress):
-    """Steps until `wanted` samples are found; returns (found, steps, lengths, status)."""
+def _walk(walker, problem, walk, wanted, patience, progress):
+    """Steps until `wanted` samples are found; returns (found, `_Walked`).
+
+    Where the walk ends does not depend on how it is cut into slices: `wanted` is never reached
+    before the last step of a slice, and what lies behind any other end is dropped.
+    """
     found, kept, gained, barren = [], [], 0, 0
-    while gained < wanted and barren < patience:
-        steps = min(capacity, -(-(wanted - gained) // len(rows)))
-        before = int(walker.step)
+    count, capacity, pace = int(walker.alive.sum()), _capacity(walker.images.nbytes), _Pace()
+    beta, taken = float(walker.length), 0
+
+    def ended(status):
+        length = float(np.mean(kept) / beta) if kept else float("nan")
+        return found, _Walked(status, taken, length, count)
+
+    if count == 0:
+        return ended(Status.NON_FINITE)
+    while gained < wanted:
+        steps = min(capacity, pace.steps, -(-(wanted - gained) // count))
+        began = time.perf_counter()
         walker, samples = sampler.advance(walker, problem, walk, steps, capacity)
         samples = jax.device_get(samples)
+        pace.timed(steps, time.perf_counter() - began)
         for index in range(steps):
             row = jax.tree.map(lambda leaf, index=index: leaf[index], samples)
-            if not np.isfinite(row.observation.activations).all():
-                return found, before + index + 1, kept, Status.NON_FINITE
             accepted = np.flatnonzero(row.accepted)
+            taken, count = taken + 1, int(row.alive.sum())
             barren = 0 if len(accepted) else barren + 1
             gained += len(accepted)
             kept += list(row.length[accepted])
-            found.append(
-                _rows(row.codes, row.observation, accepted, before + index + 1, rows[accepted])
-            )
-        note = f"step {int(walker.step)}"
-        if progress("samples", min(gained, wanted), wanted, note) and gained < wanted:
-            return found, int(walker.step), kept, Status.INTERRUPTED
-    status = Status.OK if gained >= wanted else Status.PARTIAL
-    return found, int(walker.step), kept, status
+            found.append(_rows(row.codes, row.observation, accepted, taken))
+            if count == 0 and gained < wanted:
+                return ended(Status.NON_FINITE)
+            if barren >= patience:
+                return ended(Status.PARTIAL)
+        if progress("samples", min(gained, wanted), wanted, f"step {taken}") and gained < wanted:
+            return ended(Status.INTERRUPTED)
+    return ended(Status.OK)
 
 
-def _rows(codes, observation, rows, step, chain):
-    """Chosen rows of one step, in the order of `Result`'s columns."""
+def _rows(codes, observation, rows, step):
+    """Chosen rows of one step, in the order of `Result`'s columns; a row's number is its chain."""
     return (
         np.asarray(observation.images)[rows],
         np.asarray(codes)[rows],
         np.asarray(observation.features)[rows],
         np.asarray(observation.activations)[rows],
         np.full(len(rows), step, np.int32),
-        np.asarray(chain, np.int32),
+        np.asarray(rows, np.int32),
     )

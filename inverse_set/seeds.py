@@ -3,26 +3,31 @@
 `init`, then `advance` until the status is no longer RUNNING.  All of it runs on the device, stop
 test included; cutting a run into pieces does not change a bit of it.  With all n codes at once and
 `stop="plateau"` the same descent is eq. 16.
+
+What decides the compiled program is static (the shapes, the optimiser, the kind of distance); every
+number is an argument, and another number compiles nothing.
 """
 
-import functools
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from inverse_set import constraints, diversity, lagrangian, observe
-from inverse_set.types import Observation, Status
+from inverse_set.types import STATIC, Observation, Status
 
 STOPS = ("inside", "plateau")
+NEVER = 2**30  # more steps than any run takes
 
 
 class Problem(NamedTuple):
     """What is sampled.
 
     networks: `Networks`.  target: `Target`.
-    weight: of the sum over ordered pairs; 1 is the paper's.
-    unit: scalar, what the optimiser's updates are multiplied by.
+    weight: scalar, of the diversity: of the mean over ordered pairs, or of their raw sum (1 is the
+        paper's), as `mean_pairs` of a `Descent` or a `Walk` says.
+    code_scale: scalar, what the optimiser's updates are multiplied by.
     lower, upper: `[1, D]`, the box codes are projected to; None leaves them free.
     natural: `[M, D]` codes of natural inputs, for the "refine" walk (refine.py); None for none.
     """
@@ -30,37 +35,45 @@ class Problem(NamedTuple):
     networks: Any
     target: Any
     weight: Any
-    unit: Any = 1.0
+    code_scale: Any = 1.0
     lower: Any = None
     upper: Any = None
     natural: Any = None
 
 
-class Descent(NamedTuple):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Descent:
     """How the seeds are found.
 
+    Structure, static:
     optimiser: any optax transformation.
     distance: what is kept apart, one of `diversity.DISTANCES`.
+    mean_pairs: whether the problem's weight is that of the mean over pairs or of their raw sum.
+    stop: "inside" as soon as all are, "plateau" when diversity has not grown by a thousandth for
+        `plateau_steps` steps with all inside.
+    micro_batch: codes per micro-batch, None for all at once.
+
+    Numbers, traced:
     max_steps: budget of gradient steps.  inner_steps: of them between updates of lambda and mu.
     penalty, growth, penalty_cap: mu_0, alpha, and the largest mu.
-    stop: "inside" as soon as all are, "plateau" when diversity has not grown by a thousandth for
-        `patience` steps with all inside.
-    wait: with stop "inside", steps after which codes that are still outside are given up, if some
-        are inside and no other has come; None waits for all, as long as there are steps.
-    micro: codes a micro-batch, None for all at once.
+    plateau_steps: see `stop`.
+    give_up_after: with stop "inside", steps after the last gain at which codes that are still
+        outside are given up, if some are inside; `NEVER` waits as long as there are steps.
     """
 
-    optimiser: Any
-    distance: str = "encoder"
-    max_steps: int = 1000
-    inner_steps: int = 100
-    penalty: float = 10.0
-    growth: float = 10.0
-    penalty_cap: float = 1e5
-    stop: str = "inside"
-    patience: int = 300
-    wait: int | None = None
-    micro: int | None = None
+    optimiser: Any = field(metadata=STATIC)
+    distance: str = field(default="encoder", metadata=STATIC)
+    mean_pairs: bool = field(default=False, metadata=STATIC)
+    stop: str = field(default="inside", metadata=STATIC)
+    micro_batch: int | None = field(default=None, metadata=STATIC)
+    max_steps: Any = 1000
+    inner_steps: Any = 100
+    penalty: Any = 10.0
+    growth: Any = 10.0
+    penalty_cap: Any = 1e5
+    plateau_steps: Any = 300
+    give_up_after: Any = NEVER
 
 
 class Best(NamedTuple):
@@ -82,7 +95,10 @@ class SeedState(NamedTuple):
 
     codes: `[K, D]`.  multipliers: `[K, P]` (lambda, eq. 9).  penalty: scalar mu > 0.
     opt_state: of the optimiser.  step: int32, gradient steps taken.  status: int32, a `Status`.
-    best: the best codes so far.  arrival: int32, step at which more were inside than ever before.
+    best: the best codes so far.
+    last_gain_step: int32, the step at which more were inside than ever before.
+    alive: `[K]`, the codes at which nothing was NaN or infinite yet; the others stay where they are
+        and are no part of anything.
     nearest: `[P]`, activations of the sample that came nearest to the target; gap: scalar, how far
     outside it was, in units of the target's scale.
     """
@@ -94,7 +110,8 @@ class SeedState(NamedTuple):
     step: jnp.ndarray
     status: jnp.ndarray
     best: Best
-    arrival: jnp.ndarray
+    last_gain_step: jnp.ndarray
+    alive: jnp.ndarray
     nearest: jnp.ndarray
     gap: jnp.ndarray
 
@@ -107,7 +124,7 @@ def init(problem, descent, codes):
     dtype = codes.dtype
     best = Best(
         codes,
-        blank if descent.micro is None else None,
+        blank if descent.micro_batch is None else None,
         jnp.zeros(count, bool),
         jnp.asarray(-jnp.inf, dtype),
         jnp.int32(0),
@@ -121,6 +138,7 @@ def init(problem, descent, codes):
         jnp.int32(Status.RUNNING),
         best,
         jnp.int32(0),
+        jnp.ones(count, bool),
         jnp.full((constrained,), jnp.inf, dtype),
         jnp.asarray(jnp.inf, dtype),
     )
@@ -133,7 +151,7 @@ def project(problem, codes):
     return jnp.clip(codes, problem.lower, problem.upper)
 
 
-@functools.partial(jax.jit, static_argnames="descent")
+@jax.jit
 def advance(state, problem, descent, until):
     """Steps until `until` gradient steps have been taken or the status is no longer RUNNING."""
 
@@ -151,40 +169,39 @@ def _step(state, problem, descent):
     multipliers, penalty = _dual_update(state, problem, descent)
     nothing = diversity.no_points(_point_size(state, problem, descent), state.codes.dtype)
     common = (problem.networks, state.codes, multipliers, penalty, problem.target, nothing)
-    if descent.micro is None:
-        slope, observation = lagrangian.gradient(*common, problem.weight, descent.distance)
+    common += (problem.weight, (descent.distance, descent.mean_pairs), state.alive)
+    if descent.micro_batch is None:
+        slope, observation, alive = lagrangian.gradient(*common)
         activations = observation.activations
         points = diversity.points_of(descent.distance, state.codes, observation)
-        spread = diversity.pair_sum(points).astype(state.codes.dtype)
+        spread = diversity.pair_sum(points, alive).astype(state.codes.dtype)
     else:
         observation = None
-        slope, activations, spread = lagrangian.batched_gradient(
-            *common, problem.weight, descent.distance, descent.micro
+        slope, activations, spread, alive = lagrangian.batched_gradient(
+            *common, descent.micro_batch
         )
-    inside = constraints.inside(activations, problem.target)
-    finite = jnp.isfinite(slope).all() & jnp.isfinite(activations).all() & jnp.isfinite(spread)
+    inside = alive & constraints.inside(activations, problem.target)
+    finite = alive.any() & jnp.isfinite(spread)
     seen = Best(state.codes, observation, inside, spread, state.step)
     best = _better(state.best, seen, finite)
-    came = best.inside.sum() > state.best.inside.sum()
-    arrival = jnp.where(came, state.step, state.arrival)
+    gained = best.inside.sum() > state.best.inside.sum()
+    last_gain_step = jnp.where(gained, state.step, state.last_gain_step)
     nearest, gap = _nearer(state, activations, problem.target)
-    status = _judge(state.step, inside, finite, best, arrival, descent)
-    updates, opt_state = descent.optimiser.update(slope, state.opt_state, state.codes)
-    moved = SeedState(
-        project(problem, state.codes + problem.unit * updates),
-        multipliers,
-        penalty,
-        opt_state,
-        state.step + 1,
-        status,
-        best,
-        arrival,
-        nearest,
-        gap,
+    looked = state._replace(
+        best=best, last_gain_step=last_gain_step, alive=alive, nearest=nearest, gap=gap
     )
-    stopped = state._replace(status=status, best=best, arrival=arrival, nearest=nearest, gap=gap)
-    go_on = status == Status.RUNNING
-    return jax.tree.map(lambda new, old: jnp.where(go_on, new, old), moved, stopped)
+    looked = looked._replace(status=_judge(looked, inside, finite, descent))
+    updates, opt_state = descent.optimiser.update(slope, state.opt_state, state.codes)
+    codes = project(problem, state.codes + problem.code_scale * updates)
+    moved = looked._replace(
+        codes=jnp.where(alive[:, None], codes, state.codes),
+        multipliers=multipliers,
+        penalty=penalty,
+        opt_state=opt_state,
+        step=state.step + 1,
+    )
+    go_on = looked.status == Status.RUNNING
+    return jax.tree.map(lambda new, old: jnp.where(go_on, new, old), moved, looked)
 
 
 def _dual_update(state, problem, descent):
@@ -194,7 +211,7 @@ def _dual_update(state, problem, descent):
     """
 
     def update():
-        activations = observe.activations_of(problem.networks, state.codes, descent.micro)
+        activations = observe.activations_of(problem.networks, state.codes, descent.micro_batch)
         multipliers = lagrangian.update_multipliers(
             activations, state.multipliers, state.penalty, problem.target
         )
@@ -234,14 +251,16 @@ def _nearer(state, activations, target):
     return nearest, jnp.where(nearer, gaps[winner], state.gap)
 
 
-def _judge(step, inside, finite, best, arrival, descent):
-    """The status after this look."""
-    arrived = inside.all() & (descent.stop == "inside")
-    settled = best.inside.all() & (step - best.step >= descent.patience)
-    waited = best.inside.any() & (step - arrival >= (descent.wait or descent.max_steps))
+def _judge(state, inside, finite, descent):
+    """The status after this look; codes that are alive no longer are not waited for."""
+    best, step, lost = state.best, state.step, ~state.alive
+    complete = (best.inside | lost).all() & best.inside.any()
+    arrived = (inside | lost).all() & inside.any() & (descent.stop == "inside")
+    settled = complete & (step - best.step >= descent.plateau_steps)
+    waited = best.inside.any() & (step - state.last_gain_step >= descent.give_up_after)
     spent = step >= descent.max_steps
     short = jnp.where(best.inside.any(), int(Status.PARTIAL), int(Status.INFEASIBLE))
-    ended = jnp.where(best.inside.all(), int(Status.BUDGET), short)
+    ended = jnp.where(complete, int(Status.BUDGET), short)
     plateau, given_up = settled & (descent.stop == "plateau"), waited & (descent.stop == "inside")
     conditions = [~finite, arrived, plateau, spent, given_up]
     outcomes = [int(Status.NON_FINITE), int(Status.OK), int(Status.PLATEAU), ended, short]

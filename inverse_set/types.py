@@ -6,6 +6,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+# Metadata of a configuration's fields that decide which program is compiled: all others are traced.
+STATIC = {"static": True}
+
 
 class Networks(NamedTuple):
     """What the algorithms know of f, E and G: pure functions, as `jax.tree_util.Partial`s.

@@ -41,8 +41,8 @@ def test_what_the_certificate_turns_down_is_dropped(monkeypatch):
     """Two of the pictures are measured outside: the run says partial and keeps the others."""
     real = bind.measure
 
-    def disagree(model, images, chosen):
-        activations = real(model, images, chosen)
+    def disagree(model, images, chosen, **more):
+        activations = real(model, images, chosen, **more)
         activations[[1, 5]] += 100
         return activations
 

@@ -15,6 +15,7 @@ from inverse_set import constraints, observe, refine, sampler, seeds
 from inverse_set.models import bind, layers, units
 
 DESCENT = seeds.Descent(optax.adam(0.1))
+JOINT = seeds.Descent(optax.adam(0.1), micro_batch=2)
 
 
 def problem_and_codes(count):
@@ -37,7 +38,9 @@ def walk_lowered(walk, count):
         observation = observe.observe(problem.networks, codes)
         multipliers, inside = jnp.zeros((count, 1)), jnp.ones(count, bool)
         length = penalty = jnp.float32(10)
-        return sampler.init(walk, codes, observation, multipliers, penalty, inside, length)
+        return sampler.init(
+            walk, codes, observation, multipliers, penalty, inside, length, jax.random.key(0)
+        )
 
     return sampler.advance.lower(jax.eval_shape(start, codes), problem, walk, 5, 5)
 
@@ -63,7 +66,8 @@ def cpu():
     [
         pytest.param(lambda: seeds_lowered(seeds.advance, DESCENT, 2), id="seeds"),
         pytest.param(
-            lambda: seeds_lowered(seeds.advance, DESCENT._replace(micro=2), 5), id="joint"
+            lambda: seeds_lowered(seeds.advance, JOINT, 5),
+            id="joint",
         ),
         pytest.param(lambda: walk_lowered(sampler.Walk(), 2), id="walk"),
         pytest.param(
@@ -84,5 +88,5 @@ def test_the_check_sees_what_plain_autodiff_writes(cpu, monkeypatch):
         return seeds.advance.__wrapped__(*arguments)
 
     monkeypatch.setattr(layers, "_conv2d", plain)
-    lowered = seeds_lowered(jax.jit(advance, static_argnums=2), DESCENT, 2)
+    lowered = seeds_lowered(jax.jit(advance), DESCENT, 2)
     assert "b01f_01oi->b01f" in convolutions(lowered)

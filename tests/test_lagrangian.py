@@ -7,6 +7,8 @@ from inverse_set import constraints, diversity, lagrangian, observe
 from inverse_set.types import networks
 from tests import toys
 
+RAW = ("encoder", False)  # the raw sum over pairs of encodings
+
 
 @pytest.fixture
 def problem(x64):
@@ -40,7 +42,9 @@ def naive(net, codes, multipliers, penalty, target, past, weight):
 def gradient(problem):
     net, codes, multipliers, target, past = problem
     fixed = diversity.moments(past)
-    return lagrangian.gradient(net, codes, multipliers, 2.0, target, fixed, 0.3, "encoder")
+    return lagrangian.gradient(
+        net, codes, multipliers, 2.0, target, fixed, 0.3, RAW, jnp.ones(5, bool)
+    )
 
 
 def both_ways(problem, micro):
@@ -48,9 +52,10 @@ def both_ways(problem, micro):
     net, codes, multipliers, target, _ = problem
     common = (net, codes, multipliers, 2.0, target)
     nothing = diversity.no_points(6, codes.dtype)
-    slope, seen = lagrangian.gradient(*common, nothing, 0.3, "encoder")
+    alive = jnp.ones(len(codes), bool)
+    slope, seen, _ = lagrangian.gradient(*common, nothing, 0.3, RAW, alive)
     whole = (slope, seen.activations, diversity.pair_sum(seen.features))
-    return whole, lagrangian.batched_gradient(*common, nothing, 0.3, "encoder", micro)
+    return whole, lagrangian.batched_gradient(*common, nothing, 0.3, RAW, alive, micro)[:3]
 
 
 def test_gradient_is_that_of_eq_11_pair_by_pair(problem):
@@ -62,7 +67,7 @@ def test_gradient_is_that_of_eq_11_pair_by_pair(problem):
 
 def test_gradient_against_finite_differences(problem):
     net, codes, multipliers, target, past = problem
-    slope, _ = gradient(problem)
+    slope = gradient(problem)[0]
     step = 1e-6
     for i in range(codes.shape[0]):
         for j in range(codes.shape[1]):
@@ -104,11 +109,11 @@ def test_memory_does_not_grow_with_n():
                 lambda codes: jnp.tanh(codes @ spread), lambda x: x[:, :8], lambda x: x[:, :1]
             )
             target = constraints.two_sided([(0.0, 0.5)])
-            common = (net, codes, multipliers, 1.0, target)
+            nothing, alive = diversity.no_points(8), jnp.ones(n, bool)
+            common = (net, codes, multipliers, 1.0, target, nothing, 1.0, RAW, alive)
             if micro:
-                nothing = diversity.no_points(8)
-                return lagrangian.batched_gradient(*common, nothing, 1.0, "encoder", micro)
-            return lagrangian.gradient(*common, diversity.no_points(8), 1.0, "encoder")[0]
+                return lagrangian.batched_gradient(*common, micro)
+            return lagrangian.gradient(*common)[0]
 
         compiled = jax.jit(slope).lower(jnp.zeros((n, 4)), jnp.zeros((n, 1))).compile()
         return compiled.memory_analysis().temp_size_in_bytes

@@ -11,6 +11,7 @@ from inverse_set.types import Constraint, Status
 from tests import toys
 
 PLANE = toys.neuron(jnp.asarray([[3.0, 4.0]]), jnp.asarray([1.0]))
+ALL = jnp.ones(40, bool)
 SEEDS = jnp.asarray([[-0.9], [-0.8], [0.75], [0.95]])
 
 
@@ -26,7 +27,11 @@ def walking(refinement, length=0.1, interval=(0.5, 0.8)):
     observation = observe.observe(toys.CIRCLE, SEEDS)
     lambdas, mu = jnp.zeros((4, 1)), jnp.asarray(10.0)
     inside = constraints.inside(observation.activations, asked.target)
-    return asked, walk, sampler.init(walk, SEEDS, observation, lambdas, mu, inside, length)
+    return (
+        asked,
+        walk,
+        sampler.init(walk, SEEDS, observation, lambdas, mu, inside, length, jax.random.key(0)),
+    )
 
 
 def test_one_newton_step_solves_a_linear_neuron(x64):
@@ -70,16 +75,16 @@ def test_leaving_goes_as_far_as_asked():
     key = jax.random.key(1)
     alone, noisy = refine.Refinement(noise=0.0), refine.Refinement(noise=10.0)
     np.testing.assert_allclose(
-        refine.leave(key, codes, direction, 0.5, alone), codes - 0.5 * direction, rtol=1e-6
+        refine.leave(key, codes, direction, 0.5, alone, ALL[:3]), codes - 0.5 * direction, rtol=1e-6
     )
-    noise = refine.leave(key, codes, 0 * direction, 0.5, noisy) - codes
+    noise = refine.leave(key, codes, 0 * direction, 0.5, noisy, ALL[:3]) - codes
     np.testing.assert_allclose(jnp.linalg.norm(noise, axis=1), 5.0, rtol=1e-5)
     assert abs(float(noise[0] @ noise[1])) < 0.5 * 25  # each its own
 
 
 def test_random_parts_lead_from_one_natural_code_to_another():
     natural = jnp.asarray([[0.0, 0.0, 0.0], [3.0, 4.0, 0.0], [0.0, 4.0, 0.0]])
-    found = np.asarray(refine.chance(jax.random.key(0), jnp.zeros((600, 3)), natural))
+    found = np.asarray(refine.random_directions(jax.random.key(0), jnp.zeros((600, 3)), natural))
     ways, counts = np.unique(found.round(4), axis=0, return_counts=True)
     expected = [[0.6, 0.8, 0], [-0.6, -0.8, 0], [0, 1, 0], [0, -1, 0], [1, 0, 0], [-1, 0, 0]]
     np.testing.assert_allclose(ways, np.unique(expected, axis=0), atol=1e-4)
@@ -87,7 +92,9 @@ def test_random_parts_lead_from_one_natural_code_to_another():
 
 
 def test_equal_natural_codes_lead_anywhere():
-    found = np.asarray(refine.chance(jax.random.key(0), jnp.zeros((500, 3)), jnp.ones((2, 3))))
+    found = np.asarray(
+        refine.random_directions(jax.random.key(0), jnp.zeros((500, 3)), jnp.ones((2, 3)))
+    )
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-5)
     assert np.abs(found.mean(0)).max() < 0.12 and (found.std(0) > 0.5).all()
 
@@ -117,7 +124,7 @@ def test_natural_codes_of_another_shape_are_refused(codes):
 def test_leaving_goes_some_way_to_another_code():
     """Codes are the unit vectors: what is lost of one's own is found at one other."""
     codes, mixed = jnp.eye(40), refine.Refinement(noise=0.0, mixing=0.3)
-    found = np.asarray(refine.leave(jax.random.key(3), codes, 0 * codes, 0.1, mixed))
+    found = np.asarray(refine.leave(jax.random.key(3), codes, 0 * codes, 0.1, mixed, ALL))
     share = 1 - np.diag(found)
     moved = share > 1e-6
     assert moved.sum() > 30 and (share[moved] >= 0.15).all() and (share[moved] <= 0.45).all()
@@ -125,8 +132,22 @@ def test_leaving_goes_some_way_to_another_code():
     others = found - np.diag(np.diag(found))
     np.testing.assert_allclose(others.max(1), np.where(moved, share, 0), atol=1e-6)
     assert len(np.unique(others.argmax(1)[moved])) == moved.sum()  # no code is taken twice
-    alone = refine.leave(jax.random.key(3), codes[:1], 0 * codes[:1], 0.1, mixed)
+    alone = refine.leave(jax.random.key(3), codes[:1], 0 * codes[:1], 0.1, mixed, ALL[:1])
     np.testing.assert_array_equal(alone, codes[:1])
+
+
+def test_codes_that_do_not_walk_are_nobodys_way():
+    """Codes are the unit vectors: of rows that are alive none goes towards one that is not."""
+    codes, mixed = jnp.eye(40), refine.Refinement(noise=0.0, mixing=0.3)
+    alive = jnp.arange(40) % 3 > 0
+    orders = [refine._another(jax.random.key(n), alive) for n in range(20)]
+    assert all((np.sort(order) == np.arange(40)).all() for order in orders)
+    assert len(np.unique(orders, axis=0)) == 20
+    found = np.asarray(refine.leave(jax.random.key(3), codes, 0 * codes, 0.1, mixed, alive))
+    np.testing.assert_array_equal(found[~alive], codes[~alive])
+    others = found[alive][:, ~alive]
+    np.testing.assert_array_equal(others, np.zeros_like(others))
+    assert (np.diag(found)[alive] < 1).sum() > 20
 
 
 def test_correcting_reaches_the_levels_and_reports_what_it_saw():
@@ -134,7 +155,7 @@ def test_correcting_reaches_the_levels_and_reports_what_it_saw():
     codes = jnp.asarray([[0.2], [-1.4], [0.85], [1.0]])
     level = jnp.asarray([[0.6], [0.7], [0.65], [0.55]])
     found, seen = refine.correct(
-        toys.CIRCLE, codes, level, asked, refine.Refinement(), 1.0, seeds.project, None
+        toys.CIRCLE, codes, level, asked, refine.Refinement(), 1.0, seeds.project, ALL[:4], None
     )
     assert (np.abs(np.cos(found) - level) <= 0.1 * 0.3 + 1e-6).all()
     jax.tree.map(np.testing.assert_array_equal, seen, observe.observe(toys.CIRCLE, found))
@@ -145,7 +166,7 @@ def test_correcting_reaches_the_levels_and_reports_what_it_saw():
 def test_micro_batches_change_nothing(micro):
     asked, codes = problem(toys.CIRCLE, (0.5, 0.8)), jnp.asarray([[0.2], [-1.4], [0.85], [1.2]])
     level = jnp.full((4, 1), 0.6)
-    common = (level, asked, refine.Refinement(), 1.0, seeds.project)
+    common = (level, asked, refine.Refinement(), 1.0, seeds.project, ALL[:4])
     whole = refine.correct(toys.CIRCLE, codes, *common, None)
     parts = refine.correct(toys.CIRCLE, codes, *common, micro)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), whole, parts)
@@ -180,7 +201,7 @@ def test_the_seeds_settle_on_levels_of_their_own():
     codes = jnp.asarray([[0.7], [0.7], [0.7], [-0.7]])  # one picture thrice
     state = state._replace(codes=codes)
     before = observe.observe(toys.CIRCLE, codes)
-    after, seen = sampler.settle(state, before, asked, walk, 1)
+    after, seen = sampler.resample_seeds(state, before, asked, walk, 1)
     first = np.cos(after.codes[:, 0])
     assert ((first >= 0.5) & (first <= 0.8)).all() and len(np.unique(first.round(4))) == 4
     assert (after.codes != codes).all() and after.step == state.step
@@ -193,7 +214,7 @@ def test_the_seeds_settle_on_levels_of_their_own():
 def test_a_seed_that_does_not_settle_stays():
     asked, walk, state = walking(refine.Refinement(noise=10.0, reach=1e-3, corrections=1))
     before = observe.observe(toys.CIRCLE, state.codes)
-    after, seen = sampler.settle(state, before, asked, walk, 1)
+    after, seen = sampler.resample_seeds(state, before, asked, walk, 1)
     stayed = np.asarray((after.codes == state.codes).all(-1))
     assert stayed.any()
     np.testing.assert_array_equal(seen.images[stayed], before.images[stayed])
@@ -206,11 +227,31 @@ def test_encodings_take_codes_to_their_pictures_codes():
     walk = sampler.Walk(refinement=refine.Refinement(encodings=2))
     asked = problem(PLANE, (2.0, 3.0))
     state = sampler.init(
-        walk, codes, observe.observe(PLANE, codes), jnp.zeros((1, 1)), 10.0, jnp.ones(1, bool), 0.1
+        walk,
+        codes,
+        observe.observe(PLANE, codes),
+        multipliers=jnp.zeros((1, 1)),
+        penalty=10.0,
+        alive=jnp.ones(1, bool),
+        length=0.1,
+        key=jax.random.key(0),
     )
     _, found = sampler.advance(state, asked, walk, 1, 1)
     assert found.accepted.all()
     assert 2 <= float(3 * found.codes[0, 0, 0] + 4 * found.codes[0, 0, 1] + 1) <= 3
+
+
+def test_another_key_is_another_sample_from_the_same_start():
+    start = jnp.asarray(SEEDS)
+
+    def levels(key):
+        asked, settings = [Constraint("x", 0.5, 0.8)], Settings(walk="refine")
+        found = run.sample(toys.CIRCLE, asked, start, 204, settings, key=jax.random.key(key))
+        return found.activations[4:, 0]
+
+    first, second = levels(1), levels(2)
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.3
+    np.testing.assert_array_equal(levels(1), first)
 
 
 def test_a_whole_run_fills_both_arcs_and_repeats_itself():

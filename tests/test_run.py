@@ -1,5 +1,7 @@
 """The whole method on problems whose inverse sets are known in closed form."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -117,15 +119,52 @@ def test_other_distances(distance):
     assert found.status == Status.OK
 
 
-def test_a_run_can_be_stopped_and_keeps_what_it_has():
-    start = np.random.default_rng(0).uniform(-3, 3, (4, 1)).astype(np.float32)
+def circle(count, wanted, settings=None, **more):
+    start = np.random.default_rng(0).uniform(-3, 3, (count, 1)).astype(np.float32)
+    return run.sample(toys.CIRCLE, [Constraint("cos", 0.5, 0.8)], start, wanted, settings, **more)
 
-    def stop(phase, done, total, note):
-        return phase == "samples"
 
-    found = run.sample(toys.CIRCLE, [Constraint("cos", 0.5, 0.8)], start, 400, progress=stop)
+@pytest.mark.parametrize(("phase", "least"), [("compile", 0), ("seeds", 0), ("samples", 8)])
+def test_a_run_can_be_stopped_in_every_phase_and_keeps_what_it_has(phase, least):
+    """Whatever it found by then is a sample; that all seeds are inside is no reason to go on."""
+    found = circle(4, 400, progress=lambda now, *_: now == phase)
     assert found.status == Status.INTERRUPTED
-    assert len(found.images) == 4 + 10 * 4
+    assert least <= len(found.images) <= 44 and len(found.codes) == len(found.images)
+    first = found.images[:, 0]
+    assert ((first >= 0.5) & (first <= 0.8)).all()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"), [(0.45, [1, 3, 7, 9]), (3.0, [1, 2, 3, 4, 5, 6, 7, 8, 9])]
+)
+def test_a_stop_is_served_between_slices_of_about_a_second(seconds, expected, monkeypatch):
+    """By a clock to which every slice takes as long: a short one is followed by a longer one, and
+    where a step takes more than a second, every step is one.  inner_steps does not matter."""
+    clock = iter(np.arange(0, 1e6, seconds))
+    monkeypatch.setattr(run, "time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
+    seen = []
+    settings = Settings(optimiser=optax.sgd(1e-6), seed_steps=9)
+    circle(4, 4, settings, progress=lambda phase, done, *_: seen.append((phase, done)))
+    assert [done for phase, done in seen if phase == "seeds"] == expected
+
+
+def test_where_a_walk_ends_does_not_depend_on_how_it_is_cut(monkeypatch):
+    whole = circle(5, 203, Settings(walk="refine"))
+    monkeypatch.setattr(run, "SLICE", 0.0)
+    for a, b in zip(circle(5, 203, Settings(walk="refine")), whole, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_another_key_is_another_sample_from_the_same_start():
+    """Not under the paper rule, which leaves nothing to chance."""
+    paper = Settings(rule="paper", step=1e-3)
+    runs = {
+        (settings, key): circle(4, 200, settings, key=jax.random.key(key)).activations[4:, 0]
+        for settings in (None, paper)
+        for key in (1, 2)
+    }
+    assert abs(np.corrcoef(runs[None, 1], runs[None, 2])[0, 1]) < 0.3
+    np.testing.assert_array_equal(runs[paper, 1], runs[paper, 2])
 
 
 @pytest.mark.parametrize(
@@ -161,13 +200,18 @@ def test_networks_of_the_wrong_shape():
 
 
 def test_another_run_compiles_nothing():
-    """Other starts, another interval: the same programs."""
-    sizes = []
-    for seed, high in ((0, 0.8), (1, 0.7)):
-        start = np.random.default_rng(seed).uniform(-3, 3, (5, 1)).astype(np.float32)
-        run.sample(toys.CIRCLE, [Constraint("cos", 0.5, high)], start, 20)
-        sizes.append((seeds.advance._cache_size(), sampler.advance._cache_size()))
-    assert sizes[0] == sizes[1]
+    """Other starts, intervals, counts, step lengths, budgets, seeds that stay outside: one program
+    each of the seeds and of the walk."""
+    circle(5, 20)
+    sizes = seeds.advance._cache_size(), sampler.advance._cache_size()
+    for seed, high in ((0, 0.8), (1, 0.7), (2, 0.51)):
+        for wanted in (20, 37, 300):
+            for step, budget in ((0.1, 50), (0.3, 5)):
+                start = np.random.default_rng(seed).uniform(-3, 3, (5, 1)).astype(np.float32)
+                settings = Settings(step=step, seed_steps=budget, rate=0.2, inner_steps=7)
+                asked = [Constraint("cos", 0.5, high)]
+                run.sample(toys.CIRCLE, asked, start, wanted, settings)
+    assert (seeds.advance._cache_size(), sampler.advance._cache_size()) == sizes
 
 
 def test_fewer_seeds_than_asked_for_still_give_every_sample():
@@ -190,6 +234,30 @@ def test_a_network_that_breaks_while_sampling_is_reported():
     found = run.sample(net, [Constraint("a", 0.9, 1.1)], start, 30, settings)
     assert found.status == Status.NON_FINITE
     assert np.isfinite(found.images).all()
+
+
+def test_a_chain_that_meets_nan_dies_alone_and_the_others_find_what_was_asked():
+    """f is NaN where the second coordinate is below -0.7, which some of five chains come to."""
+    net = networks(
+        lambda c: jnp.concatenate([jnp.cos(c), jnp.sin(c)], -1),
+        lambda x: x,
+        lambda x: jnp.where(x[:, 1:] < -0.7, jnp.nan, x[:, :1]),
+    )
+    start = np.asarray([[-0.7], [-0.72], [-0.66], [-0.68], [0.8]], np.float32)
+    settings = Settings(walk="refine", diversity=0.0, noise=0.05, step=0.05)
+    asked = [Constraint("cos", 0.5, 0.8)]
+    found = run.sample(net, asked, start, 60, settings, key=jax.random.key(3))
+    assert found.status == Status.OK and len(found.codes) == 60
+    assert np.isfinite(found.activations).all() and found.seeds_inside == 5
+    assert 1 <= found.chains_lost < 5
+
+
+def test_a_seed_that_meets_nan_is_left_behind():
+    net = networks(lambda c: jnp.sqrt(c), lambda x: x, lambda x: x)
+    start = np.asarray([[0.2], [-1.0], [0.5]], np.float32)
+    found = run.sample(net, [Constraint("root", 0.6, 0.8)], start, 30)
+    assert found.status == Status.OK and found.seeds_inside == 2
+    assert set(found.chain.tolist()) == {0, 2} and np.isfinite(found.codes).all()
 
 
 def problems(count):

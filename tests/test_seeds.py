@@ -38,7 +38,7 @@ def test_seeds_reach_the_arcs_and_stop_as_soon_as_all_are_inside():
 def test_two_fully_optimised_codes_lie_at_the_ends_of_the_chord(low, x64):
     """Closed form: the best pair on the arcs cos t >= z1 is 2 sqrt(1 - z1^2) apart."""
     circle = problem(toys.CIRCLE, (low, 1.0), weight=0.05, margin=0.01)
-    gentle = {"growth": 2.0, "penalty_cap": 100.0, "max_steps": 5000, "patience": 1000}
+    gentle = {"growth": 2.0, "penalty_cap": 100.0, "max_steps": 5000, "plateau_steps": 1000}
     descent = seeds.Descent(optax.adam(0.01, b2=0.9), stop="plateau", **gentle)
     state = solve(circle, descent, jnp.asarray([[-1.3], [1.4]]))
     a, b = state.best.observation.images
@@ -69,7 +69,7 @@ def test_a_second_run_compiles_nothing():
 
 
 def test_the_loop_never_talks_to_the_host():
-    circle, descent = problem(toys.CIRCLE, (0.5, 0.8)), seeds.Descent(ADAM)
+    circle, descent = problem(toys.CIRCLE, (0.5, 0.8)), jax.device_put(seeds.Descent(ADAM))
     state = seeds.init(circle, descent, jnp.ones((4, 1)))
     until = jnp.int32(50)
     seeds.advance(state, circle, descent, until)
@@ -91,17 +91,17 @@ def test_what_was_inside_is_kept_when_the_rest_cannot_follow(wait, more):
     """The last code starts where the generator has no slope, and is waited for from when the
     second came inside, not from the first."""
     net = networks(lambda c: jnp.maximum(c, 0.0), lambda x: x, lambda x: x)
-    descent = seeds.Descent(ADAM, distance="none", max_steps=300, wait=wait)
+    descent = seeds.Descent(ADAM, distance="none", max_steps=300, give_up_after=wait or seeds.NEVER)
     asked, start = problem(net, (1.0, 2.0)), jnp.asarray([[1.5], [0.97], [-5.0]])
     state = solve(asked, descent, start)
     assert Status(int(state.status)) == Status.PARTIAL
     assert state.best.inside.tolist() == [True, True, False]
-    assert int(state.arrival) == 1 and int(state.step) == min(1 + more, 300)
+    assert int(state.last_gain_step) == 1 and int(state.step) == min(1 + more, 300)
 
 
 def test_none_inside_is_no_reason_to_give_up():
     net = networks(lambda c: jnp.maximum(c, 0.0), lambda x: x, lambda x: x)
-    descent = seeds.Descent(optax.sgd(1e-4), distance="none", max_steps=3000, wait=5)
+    descent = seeds.Descent(optax.sgd(1e-4), distance="none", max_steps=3000, give_up_after=5)
     state = solve(problem(net, (1.0, 2.0)), descent, jnp.asarray([[0.9]]))
     assert Status(int(state.status)) == Status.OK and int(state.step) > 100
 

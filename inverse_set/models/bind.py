@@ -100,19 +100,25 @@ def _batch(model):
     return max(1, min(50, 2**19 // model.resolution**2))
 
 
-def measure(model, images, units, batch=None):
+def measure(model, images, units, batch=None, go_on=None):
     """The certificate: activations `[n, P]` of 8-bit images `[n, H, W, 3]`, NumPy float64.
 
     batch: images at a time; None keeps each layer's copy of its input below about 300 MB.
+    go_on: called before each batch with the number of images measured; where it returns False, the
+        rest is NaN.
     """
     batch = batch or _batch(model)
     owners = [network_of(model, unit) for unit in units]
-    found = np.zeros((len(images), len(units)))
-    for network in model.networks:
-        mine = [i for i, owner in enumerate(owners) if owner is network]
-        layers = {units[i].layer for i in mine}
-        for start in range(0, len(images) if mine else 0, batch):
-            rows = slice(start, start + batch)
+    found = np.full((len(images), len(units)), np.nan)
+    for start in range(0, len(images), batch):
+        if go_on is not None and not go_on(start):
+            break
+        rows = slice(start, start + batch)
+        for network in model.networks:
+            mine = [i for i, owner in enumerate(owners) if owner is network]
+            if not mine:
+                continue
+            layers = {units[i].layer for i in mine}
             x = pixels.from_pictures(network.pixels, images[rows] / 255.0)
             outputs = certificate.forward(network.plan, network.weights, x, layers)
             for i in mine:
