@@ -66,8 +66,9 @@ def slope(problem, codes):
     networks, target, weight = problem.networks, problem.target, problem.weight
     features = jax.eval_shape(observe.observe, networks, codes).features.shape[1]
     nothing, multipliers = diversity.no_points(features), jnp.zeros((len(codes), 1))
-    common = (networks, codes, multipliers, 10.0, target, nothing, weight, "encoder")
-    return lagrangian.gradient(*common)[0]
+    everyone = jnp.ones(len(codes), bool)
+    common = (networks, codes, multipliers, 10.0, target, nothing, weight, ("encoder", False))
+    return lagrangian.gradient(*common, everyone)[0]
 
 
 def step(problem, codes):
