@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from inverse_set.errors import UserError
 from inverse_set.models import caffenet, pixels
@@ -59,10 +59,22 @@ def _picture(path):
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=("JPEG", "PNG", "WEBP", "BMP")) as image:
-                image = image.convert("RGB").resize((side, side), Image.Resampling.BILINEAR)
-                return np.asarray(image)
+                image = _rgb(ImageOps.exif_transpose(image))
+                return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR))
     except Exception:  # Pillow raises almost anything over forged bytes
         return None
+
+
+def _rgb(image):
+    """A Pillow picture of any mode as a viewer shows it, what is transparent on white."""
+    if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip at 255
+        grey = np.rint(np.asarray(image, float).clip(0, 65535) / 257).astype(np.uint8)
+        image = Image.fromarray(grey)
+    elif image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return image.convert("RGB")
 
 
 def measure(network, images, batch=10):

@@ -534,6 +534,43 @@ def test_pictures_are_squeezed_and_sorted(photographs):
     assert len(natural.pictures(photographs, most=24)) in (22, 23, 24)
 
 
+def corner(folder, name, image, **how):
+    """The first pixel of a picture, saved under the name and read again."""
+    image.save(folder / name, **how)
+    return natural._picture(folder / name)[0, 0].tolist()
+
+
+def test_pictures_of_every_mode(tmp_path):
+    deep = np.full((4, 4), 30000, np.uint16)
+    assert corner(tmp_path, "deep.png", Image.fromarray(deep)) == [117] * 3  # 30000 / 257
+    for value in (0, 65535):
+        white = Image.fromarray(np.full((4, 4), value, np.uint16))
+        assert corner(tmp_path, "white.png", white) == [value // 257] * 3
+    red, half = (200, 0, 0), (200, 0, 0, 128)
+    palette = Image.new("RGB", (4, 4), red).quantize(4)
+    assert corner(tmp_path, "palette.png", palette) == list(red)
+    assert corner(tmp_path, "hole.png", palette, transparency=0) == [255] * 3
+    assert corner(tmp_path, "one.png", Image.new("1", (4, 4), 1)) == [255] * 3
+    assert corner(tmp_path, "grey.png", Image.new("L", (4, 4), 77)) == [77] * 3
+    assert corner(tmp_path, "la.png", Image.new("LA", (4, 4), (77, 255))) == [77] * 3
+    assert corner(tmp_path, "clear.png", Image.new("LA", (4, 4), (77, 0))) == [255] * 3
+    assert corner(tmp_path, "rgba.png", Image.new("RGBA", (4, 4), half)) == [227, 127, 127]
+    ink = corner(tmp_path, "cmyk.jpg", Image.new("CMYK", (8, 8), (0, 255, 255, 0)))
+    np.testing.assert_allclose(ink, [255, 0, 0], atol=3)
+
+
+@pytest.mark.parametrize("name", ["turned.jpg", "turned.png", "turned.webp"])
+def test_pictures_are_turned_as_their_camera_was(tmp_path, name):
+    """Stored lying on its left side: what is left there is up."""
+    lying = Image.new("L", (64, 32))
+    lying.paste(255, (0, 0, 32, 32))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    lying.convert("RGB").save(tmp_path / name, exif=exif)
+    found = natural._picture(tmp_path / name)
+    assert found[:100].min() > 200 and found[156:].max() < 55
+
+
 @pytest.mark.usefixtures("narrow")
 @pytest.mark.parametrize("network", ["caffenet", "alexnet"])
 def test_statistics_of_pictures(tmp_path, photographs, network):
