@@ -59,12 +59,12 @@ def remove_leftovers(path):
 def alone(path):
     """Holds the lock called `path`, an empty file; BlockingIOError while another process does.
 
-    The file is gone afterwards; that of a killed process remains, and no longer locks.
+    The file is gone afterwards; that of a killed process remains, and no longer locks.  A file
+    system without locks lets everybody in.
     """
     while True:
         with open(path, "ab") as file:
-            if fcntl:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(file)
             if not _still_named(path, file):  # its last holder has deleted it meanwhile
                 continue
             try:
@@ -85,9 +85,14 @@ def _created(path):
 
 
 def _lock(file, wait=False):
-    """Whether `file` is locked until it is closed; False too where files cannot be."""
+    """Locks `file` until it is closed; returns False where files cannot be locked.
+
+    BlockingIOError while another process has it locked, unless `wait` says to wait for that.
+    """
     try:
         fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
     except (OSError, AttributeError):
         return False
     return True

@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
-from inverse_set import disk
-from inverse_set.commands import lists
+from inverse_set.commands import lists, signals
 from inverse_set.convert import arrange, converting, home, natural, weight_file
 from inverse_set.errors import UserError, WeightError
 from inverse_set.models import weights, zoo
@@ -24,13 +23,14 @@ def main(values, arguments):
         raise UserError(f"{destination} is already there", "pass --overwrite to replace it")
     if not source.is_file():
         raise WeightError(source, "no such file", remedy="check the path")
-    pictures = natural.pictures(values.images) if values.images else None
     how = (values.network, values.dtype, values.mean)
-    if pictures is not None:
-        record = _with_natural(source, destination, how, pictures)
-    else:
-        record = converting.convert(source, destination, *how)
-    if pictures is None and classifier:
+    with signals.interrupting():
+        if values.images:
+            pictures = natural.pictures(values.images)
+            record = _with_natural(source, destination, how, pictures)
+        else:
+            record = converting.convert(source, destination, *how)
+    if not values.images and classifier:
         print(
             "note: without --images=DIR of natural pictures there are no percentiles, no natural "
             "starting codes and no check of the activations",
@@ -67,14 +67,13 @@ def _paths(values, arguments):
 
 def _with_natural(source, destination, how, pictures):
     """Converts, measures the network on pictures, shows that, and writes both as one file."""
-    unmeasured = disk.temporary_name(destination)
-    try:
-        record = converting.convert(source, unmeasured, *how)
-        part = weights.read(unmeasured, "convert the file again")
-    finally:
-        unmeasured.unlink(missing_ok=True)
+    record, tensors = converting.opened(source, *how)
+    with converting.fitting(source):
+        held = {name: weight_file.stored(name, a, record["dtype"]) for name, a in tensors}
+    part = {name: array.astype(np.float32, copy=False) for name, array in held.items()}
+    part = weights.WeightFile(destination.name, part, record, "")
     network = zoo.full_size(record["network"], part)
-    statistics, tensors, more = natural.measure(network, pictures)
+    statistics, measured, more = natural.measure(network, pictures)
     table = Table(title=f"{network.name} on {more['pictures']} natural pictures", box=None)
     for title in ("layer", "mean", "deviation", "published for CaffeNet"):
         table.add_column(title, justify="left" if title == "layer" else "right")
@@ -82,14 +81,6 @@ def _with_natural(source, destination, how, pictures):
         known = "{:.2f} / {:.2f}".format(*natural.PUBLISHED[name])
         table.add_row(name, f"{mean:.2f}", f"{deviation:.2f}", known)
     lists.show(table)
-    everything = part.tensors | {k: v.astype(np.float32) for k, v in tensors.items()}
-    record = {k: v for k, v in record.items() if k != "result_sha256"} | more
+    everything = held | measured
     shapes = {name: value.shape for name, value in everything.items()}
-    try:
-        with disk.writing(destination):
-            digest = weight_file.write(
-                destination, shapes, everything.items(), record, record["dtype"]
-            )
-    except ValueError as error:
-        raise WeightError(source, str(error), remedy="give --dtype=fp32") from None
-    return record | {"result_sha256": digest}
+    return converting.write(source, destination, shapes, everything.items(), record | more)

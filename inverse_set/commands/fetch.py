@@ -3,11 +3,11 @@
 import contextlib
 import hashlib
 import re
-import signal
 import sys
 import time
 
-from inverse_set.commands import progress
+from inverse_set import disk
+from inverse_set.commands import progress, signals
 from inverse_set.convert import download, home, released, unpack
 from inverse_set.errors import INTERRUPTED, UserError, WeightError
 
@@ -33,7 +33,7 @@ def main(values, arguments):
     if path.exists():
         print(f"an earlier download is here and used if it fits: {path}", flush=True)
     try:
-        with _stopping():
+        with signals.interrupting(), _alone(row, path):
             _get(row, url, path, checksum, values.timeout)
             _warn(row, path)
             _convert(row, path, destination)
@@ -75,13 +75,26 @@ def _introduce(row, url):
     print(alarm, file=sys.stderr, flush=True)
 
 
+@contextlib.contextmanager
+def _alone(row, path):
+    """No other command fetches the same file meanwhile."""
+    with contextlib.ExitStack() as stack:
+        with download.disk(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                stack.enter_context(disk.alone(path.with_name(f".{path.name}.lock")))
+            except BlockingIOError:
+                raise UserError(
+                    f"another command is fetching {row.file}", "wait for it, or end it"
+                ) from None
+        yield
+
+
 def _get(row, url, path, checksum, timeout):
     """Downloads to `path`; names the record to delete where ours and no published one differs."""
     limit = 2 * row.size if row.size else MOST
-    with download.disk(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with progress.reporting() as report, _stopping():
+        with progress.reporting() as report, signals.interrupting():
             told = _throttled(report, row.size)
             download.download(url, path, checksum, timeout, limit, told)
     except download.WrongFile as error:
@@ -108,21 +121,6 @@ def _throttled(report, expected):
         report("download", round(done / 1e6, 1), round(whole / 1e6, 1), note)
 
     return told
-
-
-@contextlib.contextmanager
-def _stopping():
-    """SIGTERM and SIGINT interrupt at once, even while a server is silent."""
-
-    def stop(number, frame):
-        raise KeyboardInterrupt
-
-    before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _record(path):

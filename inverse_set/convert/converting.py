@@ -1,5 +1,6 @@
 """From a released file of any format to a weight file of ours."""
 
+import contextlib
 import hashlib
 from pathlib import Path
 
@@ -32,7 +33,16 @@ def convert(source, destination, network, dtype="fp32", mean=None):
         the source, else ImageNet's.
     Raises WeightError for a file that is not such a network; `destination` is untouched then.
     """
-    source, destination = Path(source), Path(destination)
+    source = Path(source)
+    record, tensors = opened(source, network, dtype, mean)
+    return write(source, destination, shapes(network), tensors, record)
+
+
+def opened(source, network, dtype="fp32", mean=None):
+    """(record, iterable of (name, array) in our layout) of a released file, as in `convert`.
+
+    The record lacks result_sha256, and the arrays are read when they are asked for.
+    """
     if network not in arrange.NETWORKS:
         raise UserError(
             f"unknown network {network!r}", f"choose among: {', '.join(arrange.NETWORKS)}"
@@ -48,15 +58,30 @@ def convert(source, destination, network, dtype="fp32", mean=None):
         record["mean_of"] = Path(mean).name if mean else "ImageNet" if given is None else "source"
         record["mean"] = [float(v) for v in (caffenet.MEAN if given is None else given)]
         record["order"] = list(order)  # of pooling and normalisation; [] if the file does not tell
-    shapes = _shapes(network)
+    return record, _tensors(source, network, layers)
+
+
+def write(source, destination, shapes, tensors, record):
+    """Writes the weight file `destination` whole or not at all; returns the record it holds.
+
+    shapes: {tensor: shape}, in the order of `tensors`.  source: named where they do not fit.
+    """
+    destination = Path(destination)
     with disk.writing(destination):
         destination.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            tensors = _tensors(source, network, layers)
-            record["result_sha256"] = weight_file.write(destination, shapes, tensors, record, dtype)
-        except ValueError as error:
-            raise WeightError(source, str(error), remedy="give --dtype=fp32") from None
-    return record
+        disk.remove_leftovers(destination)
+        with fitting(source):
+            digest = weight_file.write(destination, shapes, tensors, record, record["dtype"])
+    return record | {"result_sha256": digest}
+
+
+@contextlib.contextmanager
+def fitting(source):
+    """Turns what half precision cannot hold into a WeightError."""
+    try:
+        yield
+    except ValueError as error:
+        raise WeightError(source, str(error), remedy="give --dtype=fp32") from None
 
 
 def read(path):
@@ -100,7 +125,7 @@ def _digest(path):
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _shapes(network):
+def shapes(network):
     """{tensor: shape} in our layout, in the order of Caffe's layers."""
     shapes = {}
     for name, (kernel, bias) in arrange.expected(network).items():

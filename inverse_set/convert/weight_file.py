@@ -32,15 +32,21 @@ def write(path, shapes, tensors, record, dtype="fp32"):
         for (name, array), (want, shape) in zip(tensors, shapes.items(), strict=True):
             if name != want or array.shape != tuple(shape):
                 raise ValueError(f"expected {want} {tuple(shape)}, got {name} {array.shape}")
-            with np.errstate(over="ignore"):
-                data = np.ascontiguousarray(array, kind)
-            if dtype == "fp16" and np.isinf(data).any():
-                raise ValueError(f"{name} exceeds what fp16 holds, write fp32")
+            data = stored(name, array, dtype)
             total.update(data)
             file.write(data)
         file.seek(head.index(_UNKNOWN.encode()))
         file.write(total.hexdigest().encode())
     return total.hexdigest()
+
+
+def stored(name, array, dtype):
+    """The array as the file holds it, contiguous; ValueError for what "fp16" cannot hold."""
+    with np.errstate(over="ignore"):
+        data = np.ascontiguousarray(array, _DTYPES[dtype][0])
+    if dtype == "fp16" and np.isinf(data).any():
+        raise ValueError(f"{name} exceeds what fp16 holds, write fp32")
+    return data
 
 
 def _header(tensors, record):

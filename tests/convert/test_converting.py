@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -12,8 +13,8 @@ import pytest
 import safetensors
 from PIL import Image
 
-from inverse_set import cli, errors
-from inverse_set.convert import arrange, converting, natural
+from inverse_set import cli, disk, errors
+from inverse_set.convert import arrange, converting, natural, weight_file
 from inverse_set.errors import UserError, WeightError
 from inverse_set.models import caffenet, certificate, pixels, weights, zoo
 from inverse_set.models.classifier import Conv, Dense, Norm, Pool
@@ -673,6 +674,41 @@ def test_activations_that_half_precision_cannot_hold(tmp_path, capsys, photograp
     code, _, err = command(capsys, source, path, *arguments)
     assert code == errors.WEIGHTS and "--dtype=fp32" in err
     assert not path.exists()
+
+
+@pytest.mark.usefixtures("narrow")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("images", [True, False])
+def test_a_signal_leaves_what_was_there(tmp_path, capsys, monkeypatch, photographs, number, images):
+    """In the midst of writing: the last layers come when the first ones are on the disk."""
+    source, path = caffemodel(tmp_path / "net.caffemodel"), tmp_path / "out" / "net.safetensors"
+    path.parent.mkdir()
+    path.write_bytes(KEPT)
+    before, whole = signal.getsignal(number), weight_file.stored
+
+    def stopped(name, *arguments):
+        if name == "fc8/bias" and list(path.parent.glob("*.tmp-*")):
+            signal.raise_signal(number)
+        return whole(name, *arguments)
+
+    monkeypatch.setattr(weight_file, "stored", stopped)
+    arguments = ("--network=caffenet", "--overwrite") + (f"--images={photographs}",) * images
+    code, _, err = command(capsys, source, path, *arguments)
+    assert code == errors.INTERRUPTED and len(err.splitlines()) == 2 and "interrupted" in err
+    assert [item.name for item in path.parent.iterdir()] == [path.name]
+    assert path.read_bytes() == KEPT and signal.getsignal(number) is before
+
+
+@pytest.mark.usefixtures("narrow")
+def test_the_leftovers_of_a_killed_command_are_removed(tmp_path, capsys):
+    source, path = caffemodel(tmp_path / "net.caffemodel"), tmp_path / "net.safetensors"
+    dead = tmp_path / "net.safetensors.tmp-0123456789ab"
+    dead.write_bytes(KEPT)
+    with disk.replacing(path) as file:  # a command that lives
+        file.write(KEPT)
+        assert command(capsys, source, path, "--network=caffenet")[0] == 0
+        assert not dead.exists() and len(list(tmp_path.glob("*.tmp-*"))) == 1
+    assert path.read_bytes() == KEPT and not list(tmp_path.glob("*.tmp-*"))
 
 
 def usage(tmp_path):

@@ -201,6 +201,33 @@ def test_more_than_its_size(server):
     refused("allowed are 2000000")
 
 
+@pytest.mark.parametrize("source", ["first", "packed"])
+def test_one_file_by_two_commands_at_once(server, monkeypatch, source):
+    """The second comes while the first converts, and is refused; another file is no hindrance."""
+
+    def slow(*arguments):
+        monkeypatch.setattr(fetch, "converted", convert)
+        other = "packed" if source == "first" else "first"
+        refused("another command is fetching", code=USAGE, source=source, overwrite=True)
+        assert run(source=other) == 0
+        convert(*arguments)
+
+    monkeypatch.setattr(fetch, "converted", slow)
+    assert run(source=source) == 0
+    assert home.weights("caffenet").read_bytes() == b"caffenet" + BODY
+    assert kept() == ["first.net", "packed.tar.gz", "packed.tar.gz.sha256"]
+
+
+def test_what_a_killed_command_left(server):
+    folder = home.downloads()
+    folder.mkdir(parents=True)
+    for name in (".packed.tar.gz.lock", "packed-net.caffemodel", "packed-net.caffemodel.part"):
+        (folder / name).write_bytes(b"left")
+    assert run(source="packed") == 0
+    assert home.weights("caffenet").read_bytes() == b"caffenet" + BODY
+    assert kept() == ["packed.tar.gz", "packed.tar.gz.sha256"]
+
+
 BAD = [
     ({"arguments": ("vgg",)}, "'vgg'"),
     ({"arguments": ("caffenet", "alexnet")}, "one network"),
