@@ -299,7 +299,7 @@ def run(arguments):
 
 
 def _complain(what, remedy):
-    print(f"inverse-set: {what}\n  {remedy}", file=sys.stderr)
+    print(f"inverse-set: {errors.shown(what)}\n  {errors.shown(remedy)}", file=sys.stderr)
 
 
 def main():

@@ -3,6 +3,11 @@
 INTERNAL, USAGE, PARTIAL, WEIGHTS, INTERRUPTED = 1, 2, 3, 4, 75
 
 
+def shown(text):
+    """The text for a terminal: whatever is not printable, which could steer it, as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
 class UserError(Exception):
     """what: what is wrong.  remedy: what to do.  code: the command's exit code."""
 

@@ -1,5 +1,6 @@
 """`inverse-set convert`: a released weight file to one that the models load."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from rich.table import Table
 
 from inverse_set.commands import lists, signals
 from inverse_set.convert import arrange, converting, home, natural, weight_file
-from inverse_set.errors import UserError, WeightError
+from inverse_set.errors import UserError, WeightError, shown
 from inverse_set.models import weights, zoo
 
 
@@ -23,10 +24,10 @@ def main(values, arguments):
         raise UserError(f"{destination} is already there", "pass --overwrite to replace it")
     if not source.is_file():
         raise WeightError(source, "no such file", remedy="check the path")
-    how = (values.network, values.dtype, values.mean)
+    how = (values.network, values.dtype, values.mean and _path(values.mean))
     with signals.interrupting():
         if values.images:
-            pictures = natural.pictures(values.images)
+            pictures = natural.pictures(_path(values.images))
             record = _with_natural(source, destination, how, pictures)
         else:
             record = converting.convert(source, destination, *how)
@@ -44,8 +45,8 @@ def main(values, arguments):
         )
     for key in ("network", "dtype", "mean", "mean_of", "source_sha256", "result_sha256"):
         if key in record:
-            print(f"{key}: {record[key]}")
-    print(f"written to {destination} ({destination.stat().st_size / 2**20:.0f} MiB)")
+            print(f"{key}: {shown(record[key])}")
+    print(f"written to {shown(destination)} ({destination.stat().st_size / 2**20:.0f} MiB)")
     return 0
 
 
@@ -59,10 +60,15 @@ def _paths(values, arguments):
             "convert takes a source file, and where to write it if not into the cache",
             "write `inverse-set convert SRC [DST.safetensors] --network=caffenet`",
         )
-    destination = Path(arguments[1]) if len(arguments) > 1 else home.weights(values.network)
+    destination = _path(arguments[1]) if len(arguments) > 1 else home.weights(values.network)
     if destination.suffix != ".safetensors":
         raise UserError(f"{destination} does not end in .safetensors", "name the destination so")
-    return Path(arguments[0]), destination
+    return _path(arguments[0]), destination
+
+
+def _path(text):
+    """A path that a person wrote; of `--images=~/x` no shell has replaced the ~."""
+    return Path(os.path.expanduser(text))
 
 
 def _with_natural(source, destination, how, pictures):

@@ -9,7 +9,7 @@ import time
 from inverse_set import disk
 from inverse_set.commands import progress, signals
 from inverse_set.convert import download, home, released, unpack
-from inverse_set.errors import INTERRUPTED, UserError, WeightError
+from inverse_set.errors import INTERRUPTED, UserError, WeightError, shown
 
 MOST = 1 << 32  # bytes of a file whose size we do not know
 
@@ -24,14 +24,14 @@ def main(values, arguments):
         raise UserError(f"--timeout={values.timeout} is not above 0", "it counts seconds")
     destination = home.weights(row.network)
     if destination.exists() and not values.overwrite:
-        print(f"{row.network} is here already: {destination}\n--overwrite fetches it again")
+        print(f"{row.network} is here already: {shown(destination)}\n--overwrite fetches it again")
         return 0
     path = home.downloads() / row.file
     url = values.url or row.url
     checksum = row.checksum or _recorded(path)
     _introduce(row, url)
     if path.exists():
-        print(f"an earlier download is here and used if it fits: {path}", flush=True)
+        print(f"an earlier download is here and used if it fits: {shown(path)}", flush=True)
     try:
         with signals.interrupting(), _alone(row, path):
             _get(row, url, path, checksum, values.timeout)
@@ -39,7 +39,7 @@ def main(values, arguments):
             _convert(row, path, destination)
     except KeyboardInterrupt:
         raise UserError("interrupted; what came is kept", download.AGAIN, INTERRUPTED) from None
-    print(f"written to {destination}")
+    print(f"written to {shown(destination)}")
     return 0
 
 
@@ -64,7 +64,7 @@ def _chosen(arguments, source):
 def _introduce(row, url):
     """Says what is about to be fetched, and how little is known about it."""
     size = f"about {row.size / 1e6:.0f} MB" if row.size else "size unknown"
-    print(f"{row.name} from {url}, {size}\n{row.terms}", flush=True)
+    print(f"{row.name} from {shown(url)}, {size}\n{row.terms}", flush=True)
     if row.checksum:
         return
     alarm = f"WARNING: no checksum of {row.file} was ever published: it may be ANY file"

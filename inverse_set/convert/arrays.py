@@ -15,6 +15,7 @@ import numpy as np
 from safetensors import safe_open
 
 from inverse_set.convert.files import (
+    checked_name,
     float32,
     most_bytes,
     one_line,
@@ -93,9 +94,9 @@ def _place(path, key, taken):
     if not found:
         wrong = f"expected keys such as conv1/kernel and conv1/bias, has {one_line(repr(key))}"
         raise WeightError(path, wrong)
-    place = (found[1], _PARTS.get(found[2], "bias"))
+    place = (checked_name(path, found[1]), _PARTS.get(found[2], "bias"))
     if place in taken:
-        raise WeightError(path, f"two arrays are its {place[1]}", one_line(place[0]))
+        raise WeightError(path, f"two arrays are its {place[1]}", place[0])
     return place
 
 

@@ -79,6 +79,13 @@ def float32(path, array, layer):
     return array
 
 
+def checked_name(path, layer):
+    """The name of a layer; WeightError unless it is one that a message can show."""
+    if not _NAME.fullmatch(layer):
+        raise WeightError(path, f"a layer has the name {one_line(repr(layer))}")
+    return layer
+
+
 def pairs(path, parts):
     """`{layer: (kernel, bias)}` in float32 from `{(layer, "kernel" or "bias"): array}`.
 
@@ -86,8 +93,7 @@ def pairs(path, parts):
     """
     layers = {}
     for layer in dict.fromkeys(layer for layer, _ in parts):
-        if not _NAME.fullmatch(layer):
-            raise WeightError(path, f"a layer has the name {one_line(repr(layer))}")
+        checked_name(path, layer)
         found = []
         for part, ranks in (("kernel", (2, 4)), ("bias", (1,))):
             if (layer, part) not in parts:

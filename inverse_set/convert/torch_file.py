@@ -47,7 +47,8 @@ def read(path, child=None):
     for key, (layer, part) in split.items():
         place = (_RENAMED.get(layer, layer) if other_port else layer, part)
         if place in parts:
-            raise WeightError(path, f"{origin[place]} and {one_line(key)} are the same", place[0])
+            wrong = f"{origin[place]} and {one_line(key)} are the same"
+            raise WeightError(path, wrong, one_line(place[0]))
         parts[place], origin[place] = arrays.pop(key), one_line(key)
     return pairs(path, parts)
 

@@ -119,6 +119,7 @@ def test_other_means_are_refused(tmp_path, data):
         ({"conv9/bias": np.zeros(4, "f4")}, "there is no kernel"),
         ({"conv9": np.zeros(4, "f4")}, "expected keys such as"),
         ({"../\x1b/bias": np.zeros(4, "f4")}, "the name"),
+        ({"\x1b[2J/kernel": np.zeros((4, 3), "i4")}, "the name '\\x1b[2J'"),
         ({"conv1/bias": np.zeros((4, 1), "f4")}, "rank 1"),
         ({"conv1/kernel": np.zeros((4, 3, 2), "f4")}, "rank 2 or 4"),
         ({"conv1/kernel": np.zeros((4, 0), "f4")}, "empty"),

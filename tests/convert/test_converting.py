@@ -677,6 +677,47 @@ def test_activations_that_half_precision_cannot_hold(tmp_path, capsys, photograp
 
 
 @pytest.mark.usefixtures("narrow")
+def test_a_home_folder_written_as_a_tilde(tmp_path, capsys, monkeypatch, photographs):
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    caffemodel(home / "net.caffemodel")
+    np.save(home / "mean.npy", np.array([1.0, 2.0, 3.0]))
+    (home / "pictures").symlink_to(photographs)
+    arguments = ("--network=caffenet", "--mean=~/mean.npy", "--images=~/pictures")
+    code, _, err = command(capsys, "~/net.caffemodel", "~/net.safetensors", *arguments)
+    assert code == 0, err
+    record = result(home / "net.safetensors")[0]
+    assert record["mean"] == [1, 2, 3] and record["pictures"] == 20
+    code, _, err = command(capsys, "~nobody-here/x.caffemodel", "--network=caffenet")
+    assert code == errors.WEIGHTS and "no such file" in err
+
+
+HOSTILE = "\x1b]0;net\x07\x9b2J\n"
+
+
+@pytest.mark.usefixtures("narrow")
+def test_names_never_reach_the_terminal_raw(tmp_path, capsys):
+    source = caffemodel(tmp_path / f"{HOSTILE}.caffemodel")
+    np.save(tmp_path / f"{HOSTILE}.npy", np.ones(3))
+    path, mean = tmp_path / f"{HOSTILE}.safetensors", f"--mean={tmp_path / HOSTILE}.npy"
+    good = (source, path, "--network=caffenet", mean)
+    caffe_files.write(tmp_path / "bad.caffemodel", [(HOSTILE, "convolution", [np.ones(1)])])
+    arrays = {f"{HOSTILE}/kernel": np.zeros(3, "i4")}
+    bad = other_files.safetensors(tmp_path / f"{HOSTILE}bad.safetensors", arrays)
+    for arguments, code in (
+        (good, 0),
+        (good, errors.USAGE),
+        ((source, path, "--network=fc6_generator", "--overwrite"), errors.WEIGHTS),
+        ((tmp_path / "bad.caffemodel", "--network=caffenet"), errors.WEIGHTS),
+        ((bad, "--network=caffenet"), errors.WEIGHTS),
+    ):
+        found, out, err = command(capsys, *arguments)
+        assert found == code and all(line.isprintable() for line in (out + err).splitlines())
+        assert "\\x1b]0;net\\x07" in out + err
+
+
+@pytest.mark.usefixtures("narrow")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("images", [True, False])
 def test_a_signal_leaves_what_was_there(tmp_path, capsys, monkeypatch, photographs, number, images):

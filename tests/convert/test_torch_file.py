@@ -74,6 +74,7 @@ W, B = torch.zeros(2, 3), torch.zeros(2)
     [
         ({"defc7.weight": W, "defc7.bias": B, "defc7.1.bias": B}, ["layer defc7", "are the same"]),
         ({"tconv0.weight": W, "tconv0.bias": B, "deconv0.bias": B}, ["layer deconv0", "the same"]),
+        ({"\x1bd.weight": W, "\x1bd.1.weight": W}, ["layer ?d", "?d.1.weight are the same"]),
         ({"defc7.weight": W}, ["layer defc7", "there is no bias"]),
         ({"defc7.weight": W.int(), "defc7.bias": B}, ["layer defc7.weight", "torch.int32"]),
         ({"defc7.weight": W.to_sparse(), "defc7.bias": B}, ["expected a dense tensor"]),
