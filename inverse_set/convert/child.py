@@ -57,7 +57,7 @@ def read_mat(path, most):
     check_types(found.values())
     network = found if "layers" in found else fields(found.get("net"))
     arrays = network_arrays(network.get("layers"))
-    if (image := mean_image(network, found)) is not None:
+    if (image := mean_image(network or found, found)) is not None:
         arrays["mean"] = image
     if not arrays:
         from scipy.io import whosmat
