@@ -13,6 +13,7 @@ from inverse_set.types import Status
 
 ENCODINGS = 2  # of the refining walk: the range of a model's E are codes
 WALK = 1  # folded into the seed's key, for the walk; the starting codes take it as it is
+EARLY = ("start", "compile")  # phases of a run in which nothing has been found yet
 GRACE = 20.0  # seconds that the certificate may go on when asked to stop: schedulers wait for 30
 GUARD = 1e-3  # of the width: far more than two float programs differ, far less than anyone sees
 
@@ -84,10 +85,12 @@ def sample(
     if model.starts is not None and len(model.starts) > 1:
         natural = natural._replace(codes=model.starts)
     count = num_samples if settings.method == "joint" else num_seeds
+    progress("start", 0, 1, "starting codes")
     codes = bind.default_start(model) if start is None else start
     if isinstance(codes, str):
         intervals = [(c.low, c.high) for c in constraints]
         codes = bind.starting_codes(model, codes, count, seed, chosen, intervals)
+    progress("start", 1, 1, "starting codes")
     seconds["start"] = clock.lap()
 
     def timed(phase, done, total, note):
@@ -109,6 +112,7 @@ def sample(
         return asked_to_stop is None or time.perf_counter() - asked_to_stop < GRACE
 
     activations = bind.measure(model, images, chosen, go_on=go_on)
+    progress("certificate", len(images), len(images), "pictures")
     read = ~np.isnan(activations).any(1)
     keep = accepted(activations, constraints, settings.rule)
     raw = bind.raw_activations(model, chosen, result.codes)

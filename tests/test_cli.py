@@ -224,8 +224,9 @@ def test_models_says_what_is_here(capsys):
     assert line.rstrip().endswith("yes")
 
 
-def test_a_killed_run_says_interrupted_and_keeps_what_it_has(tmp_path):
-    """SIGTERM while sampling, from outside, as a cluster would."""
+@pytest.mark.parametrize("phase", ["seeds", "samples"])
+def test_a_stopped_run_says_interrupted_and_keeps_what_it_has(phase, tmp_path):
+    """SIGTERM in a phase, from outside, as a cluster would."""
     folder = tmp_path / "run"
     command = [sys.executable, "-m", "inverse_set", *sampling(folder, "--num_samples=5000")]
     pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL, "text": True}
@@ -233,15 +234,26 @@ def test_a_killed_run_says_interrupted_and_keeps_what_it_has(tmp_path):
         said = []
         for line in process.stderr:
             said.append(line)
-            if line.startswith("samples:"):
+            if line.startswith(f"{phase}:"):
                 process.send_signal(signal.SIGTERM)
                 break
         said += process.stderr.readlines()
         assert process.wait(60) == 75, "".join(said)
     samples, record = results.load(folder)
     assert record["status"] == "interrupted"
-    assert 6 < len(samples.images) < 5000
-    assert cli.run(["verify", str(folder)]) == 0
+    assert len(samples.images) < 5000 and (phase == "seeds" or len(samples.images) > 6)
+    assert not len(samples.images) or cli.run(["verify", str(folder)]) == 0
+
+
+def test_a_run_stopped_before_anything_was_found_says_so(tmp_path):
+    command = [sys.executable, "-m", "inverse_set", *sampling(tmp_path / "run")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while not process.stderr.readline().startswith("compile:"):
+            pass
+        process.send_signal(signal.SIGTERM)
+        what, remedy = process.stderr.readlines()[-2:]
+        assert process.wait(60) == 75
+    assert what.startswith("inverse-set: interrupted") and "same command again" in remedy
 
 
 def test_a_run_killed_outright_leaves_nothing_that_looks_whole(tmp_path, capsys):

@@ -60,7 +60,7 @@ def main(values, load):
     if values.dry_run:
         return dry_run.main(model, chosen, settings, values.num_samples, values.num_seeds, start)
     results.claim(values.out, values.overwrite)
-    with progress.reporting() as report:
+    with progress.reporting(certified.EARLY) as report:
         found = certified.sample(
             model,
             values.constraint,
