@@ -138,29 +138,32 @@ def _layers(reader, size):
         name, kind, blobs = _layer(reader, field, _LAYERS[layout])
         if kind in _KINDS:
             order.append(_KINDS[kind])
-        if not blobs:
+        arrays = _arrays(reader, name, blobs)
+        if not arrays:
             continue
         if not name:
             raise wire.WireError("a layer with weights has no name", field.offset)
         if name in found:
             raise wire.WireError("a second layer of this name", field.offset, name)
-        try:
-            arrays = [_blob(reader, blob.start, blob.end) for blob in blobs]
-            if any(array.runs for array in arrays):
-                _none_empty(arrays, blobs)
-                found[name] = arrays
-        except wire.WireError as error:
-            error.layer = name
-            raise
+        found[name] = arrays
     if not found:
         raise wire.WireError("not a Caffe network: no layer holds weights", 0)
     return found, tuple(order)
 
 
-def _none_empty(arrays, blobs):
-    for array, blob in zip(arrays, blobs, strict=True):
-        if not array.runs:
-            raise wire.WireError("an array without values", blob.start)
+def _arrays(reader, name, blobs):
+    """The _Blobs of one layer, [] if all of them are empty."""
+    try:
+        arrays = [_blob(reader, blob.start, blob.end) for blob in blobs]
+        empty = [blob.start for array, blob in zip(arrays, blobs, strict=True) if not array.runs]
+        if len(empty) == len(arrays):
+            return []
+        if empty:
+            raise wire.WireError("an array without values", empty[0])
+    except wire.WireError as error:
+        error.layer = name
+        raise
+    return arrays
 
 
 def _layer(reader, message, layout):
@@ -184,7 +187,7 @@ def _layer(reader, message, layout):
                 inner, inner_kind, more = _layer(reader, field, _V0)
                 _once(name is None or inner is None, field, "name")
                 name = inner if name is None else name
-                kind = inner_kind if kind is None else kind
+                kind = kind or inner_kind
                 inner_blobs += more
         if blobs and inner_blobs:
             raise wire.WireError("weights in a V0 layer and around it", message.offset)

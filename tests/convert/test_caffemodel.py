@@ -150,7 +150,7 @@ def test_legacy_shapes_without_leading_ones(path):
 def test_a_layer_of_empty_arrays_has_no_weights(path, empty):
     other = v2(*files.message(7, empty), *files.message(7, empty), name="other")
     good = in_blob(*SHAPE, *VALUES)
-    files.save(path, [*other, *good])
+    files.save(path, [*other, *good, *v2(*files.message(7, empty), name=None), *other])
     assert arrays(caffemodel.read(path)) == {"conv1": [[0.0, 1.0]]}
     assert "no layer holds weights" in refused(path, other)[0]
     partly = v2(*files.message(7, [*SHAPE, *VALUES]), *files.message(7, empty))
