@@ -191,7 +191,8 @@ def _step(state, problem, descent):
         best=best, last_gain_step=last_gain_step, alive=alive, nearest=nearest, gap=gap
     )
     looked = looked._replace(status=_judge(looked, inside, finite, descent))
-    updates, opt_state = descent.optimiser.update(slope, state.opt_state, state.codes)
+    with jax.numpy_dtype_promotion("standard"):  # optax counts its steps in integers
+        updates, opt_state = descent.optimiser.update(slope, state.opt_state, state.codes)
     codes = project(problem, state.codes + problem.code_scale * updates)
     moved = looked._replace(
         codes=jnp.where(alive[:, None], codes, state.codes),

@@ -226,11 +226,16 @@ def test_models_says_what_is_here(capsys):
 
 @pytest.mark.parametrize("phase", ["seeds", "samples"])
 def test_a_stopped_run_says_interrupted_and_keeps_what_it_has(phase, tmp_path):
-    """SIGTERM in a phase, from outside, as a cluster would."""
+    """SIGTERM in a phase, from outside, as a cluster would; JAX as strict as it can be."""
     folder = tmp_path / "run"
     command = [sys.executable, "-m", "inverse_set", *sampling(folder, "--num_samples=5000")]
     pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL, "text": True}
-    with subprocess.Popen(command, **pipes) as process:
+    strict = {
+        "JAX_ENABLE_X64": "1",
+        "JAX_NUMPY_RANK_PROMOTION": "raise",
+        "JAX_NUMPY_DTYPE_PROMOTION": "strict",
+    }
+    with subprocess.Popen(command, **pipes, env=os.environ | strict) as process:
         said = []
         for line in process.stderr:
             said.append(line)

@@ -73,7 +73,7 @@ def _seconds(value):
 
 def matmul_rate(rounds=5):
     """FLOP/s of a float32 matrix product here and now: the best of a few."""
-    x, multiply = jnp.ones((SIZE, SIZE)), jax.jit(jnp.matmul)
+    x, multiply = jnp.ones((SIZE, SIZE), jnp.float32), jax.jit(jnp.matmul)
     multiply(x, x).block_until_ready()
     times = []
     for _ in range(rounds):

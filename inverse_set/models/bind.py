@@ -167,10 +167,12 @@ def starting_codes(model, kind, count, seed, units=(), intervals=()):
             order = order[np.sort(np.argsort(gaps, kind="stable")[: CHOICE * count])]
         return model.starts[order[:count]]
     if kind == "gaussian":
-        return np.asarray(jax.random.normal(key, (count, *model.encoder.shapes["fc6"])))
+        size = model.encoder.shapes["fc6"]
+        return np.asarray(jax.random.normal(key, (count, *size), jnp.float32))
     if kind != "noise":
         raise ValueError(f"expected a start among {', '.join(STARTS)}, got {kind!r}")
-    noise = jax.random.uniform(key, (count, model.resolution, model.resolution, 3))
+    sides = model.resolution, model.resolution
+    noise = jax.random.uniform(key, (count, *sides, 3), jnp.float32)
     encoder, size = model.encoder, _batch(model)
     run, layers = encode(encoder.plan, encoder.pixels), jax.device_put(encoder.weights)
     return np.concatenate([run(layers, noise[i : i + size]) for i in range(0, count, size)])

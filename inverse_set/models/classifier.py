@@ -69,8 +69,10 @@ class Affine(nn.Module):
 
     @nn.compact
     def __call__(self, x, shape, apply):
-        kernel = self.param("kernel", nn.initializers.he_normal(), shape)
-        return apply(x, kernel) + self.param("bias", nn.initializers.zeros, (self.features,))
+        kernel = self.param("kernel", nn.initializers.he_normal(), shape, x.dtype)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), x.dtype)
+        y = apply(x, kernel)
+        return y + jnp.expand_dims(bias, range(y.ndim - 1))
 
 
 class Classifier(nn.Module):

@@ -24,10 +24,15 @@ def from_pictures(pixels, images):
         top, left = ((side - pixels.size) // 2 for side in images.shape[1:3])
         images = images[:, top : top + pixels.size, left : left + pixels.size]
     images = images[..., ::-1] if pixels.bgr else images
-    return pixels.gain * images - np.asarray(pixels.mean, images.dtype)
+    return pixels.gain * images - _mean(pixels, images)
 
 
 def to_pictures(pixels, x):
     """What a generator draws `[N, H, W, 3]`, unclipped -> pictures in [0, 1], still unclipped."""
-    images = (x + np.asarray(pixels.mean, x.dtype)) / pixels.gain
+    images = (x + _mean(pixels, x)) / pixels.gain
     return images[..., ::-1] if pixels.bgr else images
+
+
+def _mean(pixels, like):
+    """The mean `[1, 1, 1, 3]`, in the precision of what it is added to."""
+    return np.asarray(pixels.mean, like.dtype)[None, None, None]
