@@ -481,10 +481,10 @@ def test_a_value_that_is_not_finite_is_named(path, value, packed, double, monkey
 def test_many_fields_are_refused_soon(path):
     start = time.process_time()
     wrong, _, _ = refused(path, [b"\x08\x00" * 5_000_000])
-    assert "fields" in wrong and time.process_time() - start < 2
+    assert "fields" in wrong and time.process_time() - start < 5
     start = time.process_time()
     refused(path, in_blob(*[b"\x2dabcd" * 17 + b"\x35abcd" * 17] * 40_000, *SHAPE))
-    assert time.process_time() - start < 2
+    assert time.process_time() - start < 5
 
 
 def test_runs_are_bounded_by_their_message():
