@@ -61,7 +61,7 @@ def pair(labels, wordnet, width, train, valid, out):
         fitting.load_folded(out / f"{name}.safetensors") for name in ("classifier", "generator")
     )
     network = Classifier(mini.classifier_plan(len(labels), width))
-    generator = Generator(mini.generator_plan(width))
+    generator = Generator(mini.generator_plan(width, residual=True))
 
     @jax.jit
     def run(x):
@@ -78,6 +78,7 @@ def pair(labels, wordnet, width, train, valid, out):
         "wordnet": wordnet,
         "resolution": mini.SIDE,
         "width": width,
+        "residual": True,
         "quantiles": list(QUANTILES),
         "code_square": float(2 * codes.var(0).sum()),
         "top1": float((own == truth).mean()),

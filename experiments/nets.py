@@ -21,18 +21,42 @@ class Layer(nn.Module):
     positive: it may see the pooled values, a quarter of the memory, and be folded all the same.
     """
 
-    def __init__(self, product, pool=None, slope=0.0):
+    def __init__(self, product, pool=None, slope=0.0, residual=False):
         super().__init__()
         features = getattr(product, "out_channels", None) or product.out_features
         norm = nn.BatchNorm1d if isinstance(product, nn.Linear) else nn.BatchNorm2d
         self.product, self.pool, self.slope = product, pool, slope
-        self.norm = norm(features, momentum=0.05)
+        self.norm, self.residual = norm(features, momentum=0.05), residual
+        if residual:  # as good as absent at first
+            nn.init.constant_(self.norm.weight, LEAST_SLOPE)
 
     def forward(self, x):
-        x = self.product(x)
+        read, x = x, self.product(x)
         if self.pool:
             x = F.max_pool2d(x, *self.pool, ceil_mode=True)
-        return F.leaky_relu(self.norm(x), self.slope)
+        x = F.leaky_relu(self.norm(x), self.slope)
+        return x + read if self.residual else x
+
+
+class Doubling(nn.ConvTranspose2d):
+    """A deconvolution 4/2/1 without a bias that leaves flat ground flat.
+
+    Each of the four phases of its output has taps of its own; of a free kernel each phase also has
+    a sum of its own, and that is a checkerboard, which no later layer may know to be one.  Here
+    every phase is lowered or raised to their mean.
+    """
+
+    def __init__(self, inputs, features):
+        super().__init__(inputs, features, 4, 2, 1, bias=False)
+
+    def kernel(self):
+        """`[inputs, features, 4, 4]`."""
+        taps = self.weight.unflatten(3, (2, 2)).unflatten(2, (2, 2))  # of a phase: axes 2 and 4
+        phases = taps.mean((2, 4), keepdim=True)
+        return (taps - phases + phases.mean((3, 5), keepdim=True)).flatten(4, 5).flatten(2, 3)
+
+    def forward(self, x):
+        return F.conv_transpose2d(x, self.kernel(), stride=2, padding=1)
 
 
 class Classifier(nn.Module):
@@ -126,11 +150,18 @@ class Generator(nn.Module):
             self.layers[name], inputs = Layer(product, slope=plan.slope), features
         inputs //= plan.spatial**2
         for layer in plan.deconvs:
-            last = layer is plan.deconvs[-1]
-            kind = nn.Conv2d if layer.stride == 1 else nn.ConvTranspose2d
+            if layer is plan.deconvs[-1]:
+                product = nn.Conv2d(inputs, layer.features, layer.kernel, padding=layer.padding)
+                self.layers[layer.name] = product
+                break
             sizes = layer.kernel, layer.stride, layer.padding
-            product = kind(inputs, layer.features, *sizes, bias=last)
-            self.layers[layer.name] = product if last else Layer(product, slope=plan.slope)
+            if layer.stride == 1:
+                product = nn.Conv2d(inputs, layer.features, *sizes, bias=False)
+            elif layer is plan.deconvs[0]:  # its input is flat nowhere: each place has its weights
+                product = nn.ConvTranspose2d(inputs, layer.features, *sizes, bias=False)
+            else:
+                product = Doubling(inputs, layer.features)
+            self.layers[layer.name] = Layer(product, None, plan.slope, layer.residual)
             inputs = layer.features
 
     def forward(self, x):
@@ -197,7 +228,8 @@ def folded(net):
     found = {}
     for name, layer in net.layers.items():
         product = layer.product if isinstance(layer, Layer) else layer
-        kernel = product.weight.float()
+        kernel = product.kernel() if isinstance(product, Doubling) else product.weight
+        kernel = kernel.float()
         if isinstance(product, nn.ConvTranspose2d):  # a deconvolution's kernel lies flipped
             kernel = kernel.permute(2, 3, 0, 1).flip(0, 1)
         else:
@@ -227,12 +259,24 @@ def centred(folded):
 
 @torch.no_grad()
 def loaded(net, folded):
-    """A classifier with folded weights `{layer: {kernel, bias}}`, to be run in evaluation mode."""
+    """`net` with folded weights `{layer: {kernel, bias}}`, to be run in evaluation mode.
+
+    A residual layer that the weights lack stays as it is.  A `Doubling` evens what it is given.
+    """
     for name, layer in net.layers.items():
+        if getattr(layer, "residual", False) and name not in folded:
+            continue
         product = layer.product if isinstance(layer, Layer) else layer
         kernel, bias = (torch.as_tensor(folded[name][leaf]) for leaf in ("kernel", "bias"))
-        product.weight.copy_(kernel.permute(3, 2, 0, 1) if kernel.ndim == 4 else kernel.T)
+        if isinstance(product, nn.ConvTranspose2d):
+            product.weight.copy_(kernel.flip(0, 1).permute(2, 3, 0, 1))
+            if isinstance(product, Doubling):
+                product.weight.copy_(product.kernel())
+        else:
+            product.weight.copy_(kernel.permute(3, 2, 0, 1) if kernel.ndim == 4 else kernel.T)
         if isinstance(layer, Layer):
+            layer.norm.weight.fill_(1)
+            layer.norm.running_mean.zero_()
             layer.norm.running_var.fill_(1 - layer.norm.eps)
         (layer.norm if isinstance(layer, Layer) else product).bias.copy_(bias)
     return net
@@ -240,9 +284,10 @@ def loaded(net, folded):
 
 @torch.no_grad()
 def thawed(net, look):
-    """A `loaded` classifier made trainable: its normalisations normalise, and change nothing.
+    """A `loaded` network made trainable: its normalisations normalise, and change nothing.
 
-    look: () -> None, runs the network, in evaluation mode, on natural pictures.
+    Kernels get the norm at which `fitting.Muon` keeps them.
+    look: () -> None, runs the network, in evaluation mode, on what it will see.
     """
     layers = [layer for layer in net.layers.values() if isinstance(layer, Layer)]
     sums = {layer: [0.0, 0.0, 0] for layer in layers}
@@ -262,10 +307,13 @@ def thawed(net, look):
     for hook in hooks:
         hook.remove()
     for layer, (total, squares, count) in sums.items():
-        norm, mean = layer.norm, total / count
-        variance = (squares / count - mean**2).clamp_min(1e-6)
-        norm.running_mean.copy_(mean)
+        norm, kernel = layer.norm, layer.product.weight
+        scale = len(kernel) ** 0.5 / kernel.norm()
+        mean, slope = total / count, norm.weight / torch.sqrt(norm.running_var + norm.eps)
+        norm.bias.add_(slope * (mean - norm.running_mean))
+        variance = scale**2 * (squares / count - mean**2).clamp_min(1e-6)
+        kernel.mul_(scale)
+        norm.running_mean.copy_(scale * mean)
         norm.running_var.copy_(variance)
-        norm.weight.copy_(torch.sqrt(variance + norm.eps))
-        norm.bias.add_(mean)
+        norm.weight.copy_(slope / scale * torch.sqrt(variance + norm.eps))
     return net

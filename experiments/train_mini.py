@@ -3,7 +3,6 @@
     T="python -m experiments.train_mini --data=DIR --out=runs/mini"
     $T --stage=classifier
     $T --stage=generator      # inverts the classifier
-    $T --stage=pair --start=runs/mini --out=runs/pair  # both on, the classifier learns too
     $T --stage=judge          # a second opinion, of another architecture, for the experiments
     $T --stage=scenes         # the classifier's plan in small, on kinds of scenes
     $T --stage=export
@@ -34,26 +33,26 @@ from inverse_set.models import mini
 
 FLAGS = flags.FLAGS
 FITS = ("classifier", "judge", "scenes")
-# Passes over the data at 32, 48 and 64 pixels; of the generator at 64.
+# Passes over the data at 32, 48 and 64 pixels.
 PASSES = {
     "classifier": "9,6,3",
     "judge": "6,4,2",
     "scenes": "4,3,2",
-    "generator": "4",
-    "pair": "2",
 }
-BATCH = {"classifier": 256, "judge": 256, "scenes": 256, "generator": 48, "pair": 48}
+BATCH = {"classifier": 256, "judge": 256, "scenes": 256, "generator": 48}
 SEED = 1000  # added to --seed for judge and scenes: neither starts where the classifier did
 SCENES_WIDTH = 16
 
-flags.DEFINE_enum("stage", "classifier", (*FITS, "generator", "pair", "export"), "what to do")
+flags.DEFINE_enum("stage", "classifier", (*FITS, "generator", "export"), "what to do")
 flags.DEFINE_string("data", None, "folder of Tiny ImageNet", required=True)
 flags.DEFINE_string("out", "runs/mini", "folder of checkpoints and of the exported weights")
 flags.DEFINE_list("classes", None, "label numbers; one number N: the first N; all")
 flags.DEFINE_integer("width", 32, "a thirty-second of fc6's units; everything else follows")
-flags.DEFINE_list("passes", None, "over the data: at 32, 48 and 64 pixels, or the generator's")
-flags.DEFINE_string("start", None, "file of weights a classifier starts from; folder of a pair's")
-flags.DEFINE_float("rate", 1.0, "multiplies a classifier's peak rates", lower_bound=0)
+flags.DEFINE_list("passes", None, "of a classifier over the data, at 32, 48 and 64 pixels")
+flags.DEFINE_integer("steps", 20000, "of the generator", lower_bound=1)
+flags.DEFINE_integer("fall", 2000, "the generator's last steps, its rate falling", lower_bound=1)
+flags.DEFINE_string("start", None, "file of weights that a classifier or the generator starts from")
+flags.DEFINE_float("rate", 1.0, "multiplies the peak rates", lower_bound=0)
 flags.DEFINE_float("mixed", 0.25, "share of a classifier's steps with cutmix", 0, 1)
 flags.DEFINE_float("smallest", 0.5, "side of a classifier's smallest crop, of the picture's", 0, 1)
 flags.DEFINE_integer("batch", None, "pictures a step", lower_bound=2)
@@ -94,20 +93,23 @@ def main(_):
     names = tiny_imagenet.class_names(FLAGS.data)
     out = pathlib.Path(FLAGS.out)
     out.mkdir(parents=True, exist_ok=True)
-    passes = [float(number) for number in FLAGS.passes or PASSES.get(stage, "0").split(",")]
-    schedule = {
-        "passes": passes,
+    common = {
         "batch": FLAGS.batch or BATCH.get(stage),
-        "seed": FLAGS.seed if stage in ("classifier", "generator", "pair") else FLAGS.seed + SEED,
+        "seed": FLAGS.seed if stage in ("classifier", "generator") else FLAGS.seed + SEED,
         "every": FLAGS.checkpoint_every,
+        "rate": FLAGS.rate,
+        "start": FLAGS.start and pathlib.Path(FLAGS.start),
+        "out": out,
     }
-    start = FLAGS.start and pathlib.Path(FLAGS.start)
     if stage in FITS:
         net, labels, train, valid = network_and_data(stage, names)
         print(f"{len(train[1])} pictures loaded after {time.monotonic() - begun:.0f} s", flush=True)
-        schedule |= {"start": start, "rate": FLAGS.rate}
-        schedule |= {"mixed": FLAGS.mixed, "smallest": FLAGS.smallest}
-        mini_classifier.fit(stage, net, train=train, valid=valid, out=out, **schedule)
+        schedule = {
+            "passes": [float(number) for number in FLAGS.passes or PASSES[stage].split(",")],
+            "mixed": FLAGS.mixed,
+            "smallest": FLAGS.smallest,
+        }
+        mini_classifier.fit(stage, net, train=train, valid=valid, **schedule, **common)
         if stage != "classifier":
             mini_export.second(stage, labels, SCENES_WIDTH, valid, out)
         return
@@ -116,11 +118,8 @@ def main(_):
     if stage == "export":
         wordnet, labels = zip(*(names[label] for label in classes), strict=True)
         sys.exit(mini_export.pair(labels, wordnet, FLAGS.width, train, valid, out))
-    if stage == "pair":
-        if not start or start.resolve() == out.resolve():
-            sys.exit("a pair goes on from other stages\ngive their folder as --start, not --out's")
-        schedule |= {"start": start}
-    mini_generator.fit(len(classes), FLAGS.width, train=train, valid=valid, out=out, **schedule)
+    schedule = {"steps": FLAGS.steps, "fall": FLAGS.fall}
+    mini_generator.fit(len(classes), FLAGS.width, train=train, valid=valid, **schedule, **common)
 
 
 if __name__ == "__main__":

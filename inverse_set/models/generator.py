@@ -11,13 +11,17 @@ from inverse_set.models.classifier import Affine
 
 
 class Deconv(NamedTuple):
-    """Caffe's Deconvolution."""
+    """Caffe's Deconvolution.
+
+    residual: whether what it reads is added to what it gives, after the LeakyReLU.
+    """
 
     name: str
     features: int
     kernel: int = 4
     stride: int = 2
     padding: int = 1
+    residual: bool = False
 
 
 class Plan(NamedTuple):
@@ -57,7 +61,9 @@ class Generator(nn.Module):
                 return layers.deconv2d(x, kernel, layer.stride, layer.padding)
 
             shape = (layer.kernel, layer.kernel, x.shape[-1], layer.features)
-            x = affine(x, shape, apply)
+            read, x = x, affine(x, shape, apply)
             if not last:
                 x = jax.nn.leaky_relu(x, plan.slope)
+            if layer.residual:
+                x = x + read
         return jax.nn.sigmoid(x) if plan.sigmoid else x

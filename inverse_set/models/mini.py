@@ -31,24 +31,29 @@ def classifier_plan(classes, width=32):
     )
 
 
-def generator_plan(width=32):
+def generator_plan(width=32, residual=False):
     """fc6 -> picture: two inner products, then doublings 4/2/1, each followed by a 3/1/1.
 
     The last doubling has a few channels, and a 3/1/1, whose taps reach every phase, draws.
+    residual: whether another 3/1/1 refines what is there at 16, 32 and 64 pixels.
     """
+    deconvs = (
+        Deconv("deconv5", 6 * width),
+        Deconv("conv5_1", 6 * width, 3, 1, 1),
+        Deconv("deconv4", 4 * width),
+        Deconv("conv4_1", 4 * width, 3, 1, 1),
+        Deconv("conv4_2", 4 * width, 3, 1, 1, residual=True),
+        Deconv("deconv3", 2 * width),
+        Deconv("conv3_1", 2 * width, 3, 1, 1),
+        Deconv("conv3_2", 2 * width, 3, 1, 1, residual=True),
+        Deconv("deconv2", width),
+        Deconv("conv2_1", width, 3, 1, 1, residual=True),
+        Deconv("deconv0", 3, 3, 1, 1),
+    )
     return Plan(
         dense=(("defc6", 32 * width), ("defc5", 16 * 4 * width)),
         spatial=4,
-        deconvs=(
-            Deconv("deconv5", 6 * width),
-            Deconv("conv5_1", 6 * width, 3, 1, 1),
-            Deconv("deconv4", 4 * width),
-            Deconv("conv4_1", 4 * width, 3, 1, 1),
-            Deconv("deconv3", 2 * width),
-            Deconv("conv3_1", 2 * width, 3, 1, 1),
-            Deconv("deconv2", width),
-            Deconv("deconv0", 3, 3, 1, 1),
-        ),
+        deconvs=tuple(layer for layer in deconvs if residual or not layer.residual),
         sigmoid=True,
     )
 

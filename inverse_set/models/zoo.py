@@ -219,7 +219,7 @@ def _bundled(name, part, seed):
 def _assemble_mini(name, classifier, generator, seed=None):
     record = classifier.record
     encoder, classifier = _bundled(name, classifier, seed)
-    plan = mini.generator_plan(record["width"])
+    plan = mini.generator_plan(record["width"], generator.record.get("residual", False))
     if seed is not None:
         expected = weights.shapes(Generator(plan), encoder.shapes["fc6"])
         generator = _drawn("mini's generator", expected, seed, plan.deconvs)
