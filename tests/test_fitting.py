@@ -55,11 +55,69 @@ def test_smaller_pictures_give_fc6_as_many_values():
         assert found["pool5"].shape[2:] == (4, 4) and found["fc8"].shape == (3, 5)
 
 
-def test_a_generator_is_the_same_in_jax():
-    plan = mini.generator_plan(4)
-    net, codes = drawn(nets.Generator(plan, 128)), pictures()[:, 0, :2].reshape(3, 128).relu()
+def natural_codes(count=3):
+    return torch.randn(count, 128, generator=torch.Generator().manual_seed(1)).relu()
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_a_generator_is_the_same_in_jax(residual):
+    plan, codes = mini.generator_plan(4, residual), natural_codes()
+    net = drawn(nets.Generator(plan, 128))
     images = generator.Generator(plan).apply({"params": nets.folded(net)}, codes.numpy())
     close(images, net(codes))
+
+
+def test_a_doubling_leaves_flat_ground_flat():
+    """Whatever its weights; and each output is a mean over the phases where these differ."""
+    torch.manual_seed(0)
+    layer = nets.Doubling(3, 5)
+    torch.nn.init.normal_(layer.weight)
+    with torch.no_grad():
+        y = layer(torch.tensor([1.0, -2.0, 3.0])[None, :, None, None].expand(1, 3, 6, 6))
+        inner = y[0, :, 1:-1, 1:-1]  # at the border there are fewer taps
+        torch.testing.assert_close(inner, inner.mean((1, 2), keepdim=True).expand_as(inner))
+        free = torch.nn.functional.conv_transpose2d(
+            torch.ones(1, 3, 6, 6), layer.weight, stride=2, padding=1
+        )[0, :, 1:-1, 1:-1]
+        assert free.std((1, 2)).min() > 0.1
+        torch.testing.assert_close(layer(torch.ones(1, 3, 6, 6))[0, :, 2, 2], free.mean((1, 2)))
+
+
+def test_a_doubling_can_be_upsampling_and_a_convolution():
+    """Of a kernel that is even already nothing is changed: a 3x3 one and a square of ones."""
+    torch.manual_seed(0)
+    small, x = torch.randn(5, 3, 3, 3), torch.randn(2, 3, 6, 6)
+    layer = nets.Doubling(3, 5)
+    wide = torch.nn.functional.conv2d(
+        small.flatten(0, 1)[:, None], torch.ones(1, 1, 2, 2), padding=1
+    )
+    with torch.no_grad():
+        layer.weight.copy_(wide.reshape(5, 3, 4, 4).flip(2, 3).transpose(0, 1))
+        torch.testing.assert_close(layer.kernel(), layer.weight.data)
+        upsampled = torch.nn.functional.interpolate(x, scale_factor=2)
+        expected = torch.nn.functional.conv2d(upsampled, small, padding=1)
+        torch.testing.assert_close(layer(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_plain_generator_grows():
+    """A file without the residual layers gives nearly its pictures, evened, and is trainable."""
+    torch.manual_seed(0)
+    codes = natural_codes(64)
+    first = drawn(nets.Generator(mini.generator_plan(4), 128))
+    first.layers["deconv0"].weight.data.mul_(60)
+    net = nets.loaded(
+        nets.Generator(mini.generator_plan(4, residual=True), 128), nets.folded(first)
+    )
+    net = nets.thawed(net, lambda: net(codes))
+    with torch.no_grad():
+        pictures = first(codes)
+        assert pictures.std() > 0.05
+        for mode in (net.eval(), net.train()):
+            torch.testing.assert_close(mode(codes), pictures, rtol=0, atol=0.05)
+    for layer in net.layers.values():
+        if isinstance(layer, nets.Layer):
+            kernel = layer.product.weight
+            assert kernel.norm().item() == pytest.approx(len(kernel) ** 0.5, rel=1e-4)
 
 
 def test_the_judge_is_the_same_in_jax():
@@ -146,6 +204,12 @@ def test_rates_rise_and_fall():
     assert 0 < rates[0] < 0.05 and 0 < rates[-1] < 0.02
 
 
+def test_a_plateau_can_be_cut():
+    rates = [fitting.plateau(step, 100, 10, 20) for step in range(100)]
+    assert rates[0] == 0.1 and set(rates[9:80]) == {1.0} and rates[99] == 0.05
+    assert [fitting.plateau(step, 60, 10, 20) for step in range(41)] == rates[:41]
+
+
 def run(out, total, every=2, size=8, kill=None, seen=None):
     """A toy stage: a number that every drawn number and a random one are added to."""
     value = torch.zeros(())
@@ -227,6 +291,34 @@ def test_augmented_pictures(resolution):
     assert (rises | (across < 1e-6).all(1)).all() and 0.2 < rises.float().mean() < 0.8
 
 
+def test_disturbed_pictures():
+    """Flat ones get another colour, whole pixels are moved, the same ones each time."""
+    draw = torch.Generator().manual_seed(0)
+    disturbed = augment.Disturbance(20, draw, "cpu", shift=3)
+    flat = disturbed(torch.full((20, 3, 16, 16), 0.5))
+    assert flat.std((1, 2, 3)).max() < 1e-6
+    assert flat.amin() < 0.45 and flat.amax() > 0.55 and (flat - 0.5).abs().max() < 0.151
+    # A point on grey ground: at its distance from the middle, and grey all the same.
+    x = torch.zeros(12, 3, 16, 16)
+    x[:, :, 8, 8] = 1.0
+    moved = disturbed(x)
+    assert moved.shape == x.shape and torch.equal(moved, disturbed(x))
+    for picture, (right, down) in zip(moved, disturbed.pixels.tolist(), strict=False):
+        place = divmod(picture[0].argmax().item(), 16)
+        assert place == (8 - down, 8 - right)
+        assert (picture.flatten(1).sort(1).values[:, :-1].std(1) < 1e-5).all()
+    assert disturbed.pixels.abs().max() == 3 and len(disturbed.pixels.unique(dim=0)) > 10
+
+
+def test_a_small_change_of_colours():
+    images = torch.full((40, 64, 64, 3), 128, dtype=torch.uint8)
+    spread = [
+        augment.augment(images, 64, torch.Generator().manual_seed(0), 0.75, colours).std()
+        for colours in (1.0, 0.3, 0.0)
+    ]
+    assert 0.25 * spread[0] < spread[1] < 0.35 * spread[0] and spread[2] < 1e-6
+
+
 def test_mixed_pictures_have_the_share_of_their_pixels():
     x = torch.arange(8.0)[:, None, None, None].expand(8, 3, 16, 16)
     draw, shares = torch.Generator().manual_seed(0), []
@@ -256,7 +348,7 @@ def test_the_pair_fits():
     """Every weight in fp16; natural activations and codes come on top."""
     shapes = [
         weights.shapes(Classifier(mini.classifier_plan(200)), (64, 64, 3)),
-        weights.shapes(generator.Generator(mini.generator_plan()), (1024,)),
+        weights.shapes(generator.Generator(mini.generator_plan(residual=True)), (1024,)),
     ]
     sizes = [
         2 * np.prod(shape) for net in shapes for leaves in net.values() for shape in leaves.values()
