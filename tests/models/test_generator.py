@@ -56,6 +56,20 @@ def test_deconvolutions_in_between_have_the_slope_too():
     np.testing.assert_array_equal(images, [[[[-2.0, 0.0, 8.0]]]])
 
 
+def test_a_residual_layer_adds_what_it_reads():
+    """After the LeakyReLU: of -8, 0 and 8, negated, slope 0.5: 8 - 8, 0 and -4 + 8."""
+    outer = Deconv("b", 3, 1, 1, 0, residual=True), Deconv("c", 3, 1, 1, 0)
+    plan = Plan((("a", 3),), 1, outer, 0.5)
+    ones, none = jnp.eye(3)[None, None], jnp.zeros(3)
+    weights = {
+        "a": {"kernel": jnp.eye(3), "bias": none},
+        "b": {"kernel": -ones, "bias": none},
+        "c": {"kernel": ones, "bias": none},
+    }
+    images = Generator(plan).apply({"params": weights}, jnp.asarray([[-16.0, 0.0, 8.0]]))
+    np.testing.assert_array_equal(images, [[[[0.0, 0.0, 4.0]]]])
+
+
 def test_sigmoid():
     generator, variables = single(1.0, True, 1)
     codes = np.linspace(-30, 30, 12, dtype=np.float32)[None]

@@ -111,6 +111,19 @@ def refused():
     return caught.value.what
 
 
+def test_the_record_says_whether_the_generator_has_residual_layers(folder, contents):
+    rng, code = np.random.default_rng(1), jax.ShapeDtypeStruct((1, 128), jnp.float32)
+    plan = mini.generator_plan(4, residual=True)
+    larger = {k: v.astype(np.float16) for k, v in tensors_of(Generator(plan), code, rng).items()}
+    write(folder, {GENERATOR: larger}, RECORD | {"residual": True})
+    model = zoo.load.__wrapped__("mini")
+    assert model.generator.plan == plan and "conv2_1" in model.generator.weights
+    write(folder, {GENERATOR: larger})
+    assert "conv2_1 is there and not expected" in refused()
+    write(folder, {GENERATOR: contents[GENERATOR]}, RECORD | {"residual": True})
+    assert "conv2_1 is expected and not there" in refused()
+
+
 def test_load_returns_what_was_written(model, contents):
     classifier, generator = contents[CLASSIFIER], contents[GENERATOR]
     assert (model.name, model.resolution, model.encoder.labels) == (
