@@ -1,6 +1,6 @@
 """What a person did that cannot work: what is wrong, what to do, and an exit code."""
 
-INTERNAL, USAGE, PARTIAL, WEIGHTS, INTERRUPTED = 1, 2, 3, 4, 75
+CODES = INTERNAL, USAGE, PARTIAL, WEIGHTS, INTERRUPTED = 1, 2, 3, 4, 75
 
 
 def shown(text):

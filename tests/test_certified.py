@@ -1,9 +1,11 @@
 """A model in, a certified sample out; and what the certificate turns down."""
 
+import inspect
+
 import numpy as np
 import pytest
 
-from inverse_set import certified, load
+from inverse_set import certified, load, run
 from inverse_set.models import bind
 from inverse_set.settings import Settings
 from inverse_set.types import Constraint, Status
@@ -29,12 +31,35 @@ def test_what_is_optimised_is_what_is_saved(found):
     np.testing.assert_allclose(found.result.activations, found.samples.activations, atol=2e-4)
 
 
-def test_codes_stay_natural_and_are_free_under_the_paper_rule(found):
+def test_codes_stay_natural(found):
     upper = load("mini").codes.upper
     assert (found.samples.codes >= 0).all() and (found.samples.codes <= upper + 1e-6).all()
-    settings = Settings(rule="paper", seed_steps=200)
-    free = certified.sample(load("mini"), ASKED, 4, 4, settings=settings, start="natural")
-    assert free.result.codes.min() < 0 or len(free.result.codes) == 0
+
+
+@pytest.mark.parametrize(
+    ("rule", "natural_codes", "held"),
+    [("two_sided", True, True), ("two_sided", False, False), ("paper", True, False)],
+)
+def test_codes_are_free_under_the_paper_rule(monkeypatch, rule, natural_codes, held):
+    """The range of natural codes is what the run is given to hold them to."""
+    model, signature = load("mini"), inspect.signature(run.sample)
+
+    class Given(Exception):
+        pass
+
+    def stop(*arguments):
+        raise Given(signature.bind(*arguments).arguments["natural"])
+
+    monkeypatch.setattr(run, "sample", stop)
+    with pytest.raises(Given) as caught:
+        settings = Settings(rule=rule)
+        certified.sample(model, ASKED, 4, 2, 0, settings, model.starts[:2], natural_codes)
+    (natural,) = caught.value.args
+    if held:
+        assert natural.lower is model.codes.lower and natural.upper is model.codes.upper
+        assert natural.upper is not None
+    else:
+        assert natural.lower is None and natural.upper is None
 
 
 def test_what_the_certificate_turns_down_is_dropped(monkeypatch):

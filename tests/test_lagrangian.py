@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from inverse_set import constraints, diversity, lagrangian, observe
-from inverse_set.types import networks
-from tests import toys
+from inverse_set.types import Networks, networks
 
 RAW = ("encoder", False)  # the raw sum over pairs of encodings
 
@@ -135,9 +134,16 @@ def test_penalty_grows_to_its_cap():
     assert lagrangian.update_penalty(100.0, 10.0, 500.0) == 500
 
 
-def test_one_forward_pass_serves_features_and_activations():
-    """The circle's observation is the same whether read alone or together."""
-    codes = jnp.asarray([[0.1], [2.0]])
-    observation = observe.observe(toys.CIRCLE, codes)
-    np.testing.assert_allclose(observation.features, observation.images)
-    np.testing.assert_allclose(observation.activations[:, 0], jnp.cos(codes)[:, 0], rtol=1e-6)
+def test_one_forward_pass_serves_features_and_activations(problem):
+    """The gradient of eq. 11 runs each network once, and its observation is of that pass."""
+    net, *rest = problem
+    runs = []
+
+    def counted(name, function):
+        return jax.tree_util.Partial(lambda x: (runs.append(name), function(x))[1])
+
+    once = Networks(*map(counted, net._fields, net))
+    slope, seen, _ = gradient((once, *rest))
+    assert sorted(runs) == ["finish", "generate", "read"]
+    np.testing.assert_array_equal(slope, gradient(problem)[0])
+    jax.tree.map(np.testing.assert_array_equal, seen, observe.observe(net, problem[1]))

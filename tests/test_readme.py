@@ -6,14 +6,27 @@ import re
 
 import pytest
 
+from inverse_set import errors
+from inverse_set.types import Status
+
 README = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=["model", "own networks"])
-def test_python_examples_run(block, capsys):
-    exec(compile(block, "README.md", "exec"), {})
-    assert "Traceback" not in capsys.readouterr().err
+def test_python_examples_find_what_they_ask_for(block):
+    names = {}
+    exec(compile(block, "README.md", "exec"), names)
+    (asked,) = re.findall(r"num_samples=(\d+)", block)
+    found = names["found"]
+    samples = getattr(found, "samples", found)
+    assert found.status == Status.OK and len(samples.images) == int(asked)
+
+
+def test_exit_codes_are_those_of_the_command():
+    table = README.split("| exit code |")[1].split("\n\n")[0]
+    told = re.findall(r"^\| (\d+) \| .+ \|$", table, re.MULTILINE)
+    assert [int(code) for code in told] == [0, *errors.CODES]
 
 
 def test_the_table_names_functions_that_exist():

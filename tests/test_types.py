@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from inverse_set.commands.sample import CODES
 from inverse_set.types import Status, networks
 
 
@@ -35,6 +36,10 @@ def test_images_are_saved_as_they_are_unless_told_otherwise():
     assert rounded.finish(jnp.asarray(0.7)) == 1
 
 
-def test_every_status_has_a_sentence():
-    sentences = {status.sentence for status in Status}
-    assert len(sentences) == len(Status) and all(sentences)
+def test_a_status_says_how_the_run_ended():
+    """Only where nothing went wrong does it say that the samples lie inside."""
+    fine = {status for status in Status if "every sample" in status.sentence}
+    assert fine == {Status.OK, Status.PLATEAU, Status.BUDGET}
+    assert {status for status in fine if CODES.get(status) == 0} == fine
+    assert all(CODES.get(status) != 0 for status in set(Status) - fine)
+    assert len({status.sentence for status in Status}) == len(Status)
