@@ -1,10 +1,12 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and files that are safe to open."""
 
 import contextlib
 import errno
+import hashlib
 import os
 import re
 import secrets
+import stat
 from pathlib import Path
 
 try:
@@ -13,6 +15,20 @@ except ImportError:  # Windows: nothing is locked, so no leftover is known to be
     fcntl = None
 
 from inverse_set.errors import UserError
+
+# What file systems answer that cannot flush a folder: network drives have none of it to flush.
+_UNSYNCABLE = (
+    errno.EINVAL,
+    errno.ENOTSUP,
+    errno.EOPNOTSUPP,
+    errno.ENOSYS,
+    errno.EBADF,
+    errno.EACCES,
+    errno.EIO,
+)
+
+# No link is followed and no pipe waited for, where the system can tell.
+_CAREFULLY = sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOFOLLOW", "O_BINARY"))
 
 
 def write_atomically(path, data):
@@ -105,16 +121,66 @@ def _still_named(path, file):
         return False
 
 
-def sync(path):
-    """Flushes a file, or the entries of a folder where the file system can, to the disk."""
-    handle = os.open(path, os.O_RDONLY)
+def create(path, write):
+    """A new file, written by `write(file)` and flushed to the disk.
+
+    Returns the SHA-256 of the bytes written: they are read back through the handle that wrote them,
+    so that a file which takes the name later cannot lend its own.
+    """
+    with open(path, "x+b") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
+        return digest(file)
+
+
+def digest(file):
+    """SHA-256 of all of an open file, in hexadecimal digits."""
+    file.seek(0)
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync(folder):
+    """Flushes the entries of a folder to the disk, where the file system can."""
     try:
-        os.fsync(handle)
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+        if error.errno not in _UNSYNCABLE:
             raise
-    finally:
-        os.close(handle)
+
+
+@contextlib.contextmanager
+def reading(path):
+    """The regular file at `path`, opened for reading.
+
+    ValueError says what else it is.  A pipe, a device or a link is not opened at all: some wait for
+    ever, some have no end, and a link may lead to either.
+    """
+    _check_regular(os.lstat(path))
+    handle = os.open(path, os.O_RDONLY | _CAREFULLY)
+    with open(handle, "rb") as file:
+        _check_regular(os.fstat(handle))
+        yield file
+
+
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISLNK, "a symbolic link"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def _check_regular(status):
+    if not stat.S_ISREG(status.st_mode):
+        kind = next((name for test, name in _KINDS if test(status.st_mode)), "something else")
+        raise ValueError(f"it is {kind}, not a regular file")
 
 
 @contextlib.contextmanager

@@ -25,3 +25,7 @@ class WeightError(UserError):
         remedy = remedy or "download the file again, or check that it is the one you mean"
         super().__init__(f"{path}{place}: {wrong}", remedy, WEIGHTS)
         self.path, self.wrong, self.layer, self.offset = path, wrong, layer, offset
+
+
+class ResultsError(UserError):
+    """A run's folder or a file in it that cannot be used."""

@@ -5,6 +5,8 @@ uint8 `[n, H, W, 3]` (RGB, 0 to 255).
 """
 
 import io
+import struct
+import warnings
 
 import numpy as np
 from PIL import Image
@@ -34,6 +36,28 @@ def readable_scale(images, wanted, largest=256):
 def png(picture):
     """Bytes of a PNG file from a Pillow picture or uint8 `[H, W, 3]`."""
     return encode(picture, "PNG", compress_level=6)
+
+
+def read_png(data, shape):
+    """Pixels uint8 `shape` = `(H, W, 3)` of the bytes of a PNG file; ValueError for other bytes.
+
+    The header is held against `shape` before anything is decoded: a few hundred bytes can declare
+    gigabytes of pixels.
+    """
+    if data[:8] != b"\x89PNG\r\n\x1a\n" or data[12:16] != b"IHDR" or len(data) < 33:
+        raise ValueError("it is no PNG file")
+    width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
+    if (height, width, 3) != tuple(shape):
+        raise ValueError(f"it is {width} x {height} pixels, expected {shape[1]} x {shape[0]}")
+    if (depth, colour) != (8, 2):
+        raise ValueError("it is not RGB of 8 bits")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # its size is known
+            with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
+                return np.array(picture)
+    except Exception as error:  # Pillow raises almost anything over forged bytes
+        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
 
 
 def grid(images, columns=10, limit=100, scale=None):

@@ -22,8 +22,10 @@ LEVELS = (
         "pictures",
         "disk",
     ),
-    ("gallery",),
-    ("lagrangian", "results"),
+    ("gallery", "store.lock", "store.samples", "store.record"),
+    ("lagrangian", "store.folder"),
+    ("results",),
+    ("examine",),
     ("seeds",),
     ("refine",),
     ("sampler",),
@@ -54,10 +56,15 @@ LEVELS = (
     ("__main__",),
 )
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
-PACKAGES = ("models", "commands", "convert", "baselines")
+PACKAGES = ("models", "commands", "convert", "baselines", "store")
 # Touch the disk, know no algorithm.
-SHELL = ("pictures", "gallery", "results", "disk", "convert.home")
-ALGORITHMS = [name for names in LEVELS[:8] for name in names if name not in SHELL]
+SHELL = ("pictures", "gallery", "results", "examine", "disk", "convert.home")
+ALGORITHMS = [
+    name
+    for names in LEVELS[: LEVELS.index(("run",))]
+    for name in names
+    if name not in SHELL and not name.startswith("store.")
+]
 
 
 def modules():

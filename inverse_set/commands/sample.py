@@ -59,8 +59,8 @@ def main(values, load):
     bind.check_start(model, start)
     if values.dry_run:
         return dry_run.main(model, chosen, settings, values.num_samples, values.num_seeds, start)
-    results.claim(values.out, values.overwrite)
-    with progress.reporting(certified.EARLY) as report:
+    place = results.claim(values.out, values.overwrite)
+    with place, progress.reporting(certified.EARLY) as report:
         found = certified.sample(
             model,
             values.constraint,
@@ -79,7 +79,7 @@ def main(values, load):
         title = " and ".join(f"{c.name} in [{c.low:.4g}, {c.high:.4g}]" for c in found.constraints)
         title = f"[untrained networks] {title}" if model.untrained else title
         record = _record(values, model, found, start)
-        results.save(values.out, found.samples, found.constraints, record, summary, title)
+        results.save(place, found.samples, found.constraints, record, summary, title)
     summary["seconds"] += (
         f", saving {time.perf_counter() - saving:.1f}, total {time.perf_counter() - began:.1f}"
     )

@@ -1,62 +1,160 @@
-"""`inverse-set verify`: recomputes each saved picture's activation; how many lie inside?"""
+"""`inverse-set verify`: is the folder as the run left it, and does every picture lie inside?"""
 
 import sys
 
 import numpy as np
 
-from inverse_set import certified, constraints, errors, results
+from inverse_set import certified, constraints, errors, examine, results
 from inverse_set.errors import UserError
 from inverse_set.models import bind, units, zoo
 
+# Stored activations are rounded to float32, and sums of float64 depend on their order.
+TOLERANCE = 1e-6  # of 1 + |activation|
+MOST_LINES = 50
+
+
+class _Faults:
+    """Prints each fault as a line, up to a number; what a file says reaches no terminal raw."""
+
+    def __init__(self):
+        self.count = 0
+
+    def __call__(self, text):
+        self.count += 1
+        if self.count <= MOST_LINES:
+            print(f"inverse-set: {errors.shown(text[:400])}", file=sys.stderr)
+
+    def close(self, folder):
+        """The last lines; returns the exit code."""
+        if not self.count:
+            return 0
+        if self.count > MOST_LINES:
+            print(f"inverse-set: and {self.count - MOST_LINES} more", file=sys.stderr)
+        many = "1 fault" if self.count == 1 else f"{self.count} faults"
+        print(
+            f"inverse-set: {errors.shown(folder)} is not what a run leaves: {many}\n"
+            "  restore it from a copy, or run the sampling again into another folder",
+            file=sys.stderr,
+        )
+        return errors.PARTIAL
+
 
 def main(folder):
-    """Exit code 0 only if every sample the run counts is there and lies inside."""
-    samples, record = results.load(folder)
-    count = len(samples.images)
-    try:
-        model = zoo.load(record["model"], record.get("subject"), record.get("untrained"))
-        if model.untrained:
-            print(f"note: the weights are random ({model.untrained}), not trained", file=sys.stderr)
-        pairs = [units.parse_constraint(model, text) for text in record["asked"]]
-        rule, hashes = record["rule"], record["weights"]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{folder}: run.json is not of a run ({type(error).__name__}: {error})",
-            "sample the folder again with --overwrite",
-        ) from None
-    columns = samples.activations.shape[1]
-    if rule not in constraints.RULES or len(pairs) != columns or not pairs:
-        raise UserError(
-            f"{folder}: run.json asks {len(pairs)} constraints by rule {rule!r}, "
-            f"samples.npz holds {columns}",
-            "sample the folder again with --overwrite",
-        )
-    if hashes != model.hashes:
+    """Exit code 0 only if every file is as saved, nothing contradicts, and all pictures inside."""
+    run, faults = results.read_record(folder), _Faults()
+    samples = examine.files(folder, run, faults)
+    if samples is None:
+        return faults.close(folder)
+    examine.record_itself(run, samples, faults)
+    chosen, model = _asked(folder, run, samples, faults)
+    for text in _status(run):
+        print(text)
+    if not len(samples.images):
+        code = faults.close(folder)
+        if not code:
+            print(
+                f"inverse-set: {errors.shown(folder)} holds no pictures\n  its run.json says why",
+                file=sys.stderr,
+            )
+        return code or errors.PARTIAL
+    if chosen is None:
+        for _ in examine.batches(folder, run, samples, faults):
+            pass
+    else:
+        _judge_pictures(folder, run, samples, model, chosen, faults)
+    return faults.close(folder)
+
+
+def _status(run):
+    """The line that says how the run ended: honest partial runs verify, and are not whole ones."""
+    status, sentence = run.get("status"), run.get("status_sentence")
+    if examine.is_text(status):
+        yield errors.shown(f"status: {status}" + f", {sentence}" * examine.is_text(sentence))
+
+
+def _asked(folder, run, samples, faults):
+    """([(unit, constraint)], model) that run.json asks for; (None, model) if that is no good."""
+    if "model" not in run:
+        what = f"{folder}: run.json names no model, so no activation can be recomputed"
+        if faults.count:
+            return None, None
+        raise UserError(what, "`inverse_set.results.load` checks the hashes of a model of your own")
+    names = [run.get(key) for key in ("model", "subject", "untrained")]
+    if not all(name is None or examine.is_text(name) for name in names):
+        faults("run.json names its model in more than words")
+        return None, None
+    model = zoo.load(*names)
+    if model.untrained:
+        print(f"note: the weights are random ({model.untrained}), not trained", file=sys.stderr)
+    if run.get("weights") != model.hashes:
         raise UserError(
             f"{folder} was made with other weights of {model.name}",
-            "verify it with the version that made it, or sample it again with --overwrite",
+            "verify it with the version that made it",
             errors.WEIGHTS,
         )
-    if not count:
-        raise UserError(f"{folder} holds no pictures", "its run.json says why", errors.PARTIAL)
-    pictures = results.read_pictures(folder, count)
-    want = (count, model.resolution, model.resolution, 3)
-    if not pictures.shape == samples.images.shape == want:
-        raise UserError(
-            f"{folder}: expected pictures {want}, found {pictures.shape}",
-            "sample the folder again with --overwrite",
-        )
-    activations = bind.measure(model, pictures, [unit for unit, _ in pairs])
-    inside = certified.accepted(activations, [asked for _, asked in pairs], rule)
-    print(f"{inside.sum()} of {count} pictures lie inside")
-    stored = np.abs(activations - samples.activations).max()
-    print(f"largest difference to the stored activations: {stored:.2g}")
-    if inside.all():
-        return 0
-    outside = np.flatnonzero(~inside)
+    side, shape = model.resolution, samples.images.shape[1:]
+    if shape != (side, side, 3):
+        faults(f"samples.npz holds pictures {shape}, {model.name} draws {(side, side, 3)}")
+        return None, model
+    return _pairs(model, run, samples, faults), model
+
+
+def _pairs(model, run, samples, faults):
+    """[(unit, constraint)] as asked, if it can be read, else None; told where run.json differs."""
+    asked, stated, before = run.get("asked"), examine.stated_intervals(run), faults.count
+    columns = samples.activations.shape[1]
+    if run.get("rule") not in constraints.RULES:
+        faults("run.json gives no rule: expected one of " + ", ".join(constraints.RULES))
+    if not isinstance(asked, list) or not all(map(examine.is_text, asked)):
+        faults("run.json does not say what was asked")
+    elif len(asked) != columns:
+        faults(f"run.json asks {len(asked)} constraints, samples.npz has activations of {columns}")
+    if faults.count > before or stated is None or len(stated) != columns:
+        return None
+    pairs = []
+    for text, (name, low, high) in zip(asked, stated, strict=True):
+        try:
+            unit, interval = units.parse_constraint(model, text)
+        except UserError as error:
+            faults(f"run.json asks what cannot be asked: {error.what}")
+            return None
+        meant = units.unit_name(model, unit)
+        if name != meant or not np.allclose((low, high), interval[1:], rtol=1e-9, atol=0):
+            faults(
+                f"run.json asks {text}, {meant} in [{interval.low:.6g}, {interval.high:.6g}], "
+                f"and has the constraint {name} in [{low:.6g}, {high:.6g}]"
+            )
+        pairs.append((unit, interval))
+    return pairs
+
+
+def _judge_pictures(folder, run, samples, model, pairs, faults):
+    """Recomputes every picture's activations: do they lie inside, and are they those stored?"""
+    count, chosen = len(samples.images), [unit for unit, _ in pairs]
+    intervals = [interval for _, interval in pairs]
+    inside, largest, worst, differing = 0, 0.0, 0, 0
+    for rows, images in examine.batches(folder, run, samples, faults):
+        found = bind.measure(model, images, chosen)
+        held = certified.accepted(found, intervals, run["rule"])
+        inside += int(held.sum())
+        for row, values in zip(rows[~held], found[~held], strict=True):
+            said = ", ".join(f"{value:.6g}" for value in values)
+            faults(f"images/{row:05d}.png lies outside: its activation is {said}")
+        # A picture that was exchanged has been told of; its stored activation is not its own.
+        same = (images == samples.images[rows]).reshape(len(rows), -1).all(1)
+        stored = samples.activations[rows[same]]
+        gaps = np.abs(found[same] - stored)
+        allowed = gaps <= TOLERANCE * (1 + np.abs(found[same]))
+        differing += int((~allowed.all(1)).sum())
+        if len(gaps) and not gaps.max() <= largest:
+            largest, worst = float(gaps.max()), int(rows[same][gaps.max(1).argmax()])
+    print(f"{inside} of {count} pictures lie inside")
     print(
-        f"inverse-set: {len(outside)} pictures lie outside, the first is {outside[0]:05d}.png\n"
-        "  sample the folder again with --overwrite",
-        file=sys.stderr,
+        f"largest difference to the stored activations: {largest:.2g} "
+        f"({TOLERANCE:g} of 1 + |activation| is allowed)"
     )
-    return errors.PARTIAL
+    if differing:
+        faults(
+            f"samples.npz stores other activations than {differing} of the pictures have, "
+            f"off by up to {largest:.2g} (sample {worst})"
+        )
