@@ -1,7 +1,9 @@
 """What a person writes, `fc8/monarch:p95:p99.9`, as a unit of a model and an interval."""
 
 import difflib
+import functools
 import math
+import re
 
 import numpy as np
 
@@ -17,8 +19,9 @@ FORM = "write LAYER/UNIT:LOW:HIGH, for example fc8/monarch:p95:p99.9 or conv5/12
 def parse_constraint(model, text):
     """`[NETWORK.]LAYER/UNIT[@row,col]:LOW:HIGH` -> (`Unit`, `Constraint`).
 
-    UNIT: a 0-based index or a class name.  LOW, HIGH: numbers in the neuron's units, or percentiles
-    of its natural activations such as p99.9.  Raises UserError.
+    UNIT: a 0-based index or a class's name: its whole label, or one of the synonyms in it.
+    LOW, HIGH: numbers in the neuron's units, or percentiles of its natural activations such as
+    p99.9.  Raises UserError.
     """
     parts = text.rsplit(":", 2)
     if len(parts) != 3:
@@ -41,15 +44,17 @@ def parse_unit(model, text):
     place, slash, rest = text.strip().partition("/")
     if not slash or not rest:
         raise UserError(f"{text!r} names no unit", FORM)
-    named, dot, layer = place.rpartition(".")
-    owner = _network(model, named) if dot else model.subject
+    owners_name, dot, layer = place.rpartition(".")
+    owner = _network(model, owners_name) if dot else model.subject
     if layer not in owner.shapes:
         raise UserError(
             f"{owner.name} has no layer {layer!r}",
             _suggest(layer, owner.shapes, "its layers are " + ", ".join(owner.shapes)),
         )
-    name, at, place = (part.strip() for part in rest.partition("@"))
     shape = owner.shapes[layer]
+    name, at, place = (part.strip() for part in rest.partition("@"))
+    if named(owner, layer) and _classes(owner, rest)[0]:
+        name, at, place = rest.strip(), "", ""  # an @ in a class's own name
     channel = _channel(owner, layer, name.strip(), shape[-1])
     network = owner.name if dot else None
     if len(shape) == 1:
@@ -87,11 +92,7 @@ def _channel(network, layer, name, count):
             f"unit {name!r} of {layer} is no number",
             f"units of {layer} are 0 to {count - 1}; only {last} units have names",
         )
-    synonyms, wanted = {}, _plain(name)
-    for index, label in enumerate(network.labels):
-        for synonym in label.split(","):
-            synonyms.setdefault(_plain(synonym), []).append(index)
-    found = sorted(set(synonyms.get(wanted, ())))
+    found, synonyms = _classes(network, name)
     if len(found) > 1:
         raise UserError(
             f"{len(found)} classes of {network.name} are called {name!r}",
@@ -101,8 +102,30 @@ def _channel(network, layer, name, count):
         return found[0]
     raise UserError(
         f"{network.name} has no class {name!r}",
-        _suggest(wanted, synonyms, "`inverse-set units` lists the classes"),
+        _suggest(_plain(name), synonyms, "`inverse-set units` lists the classes"),
     )
+
+
+def _classes(network, name):
+    """(numbers of the classes that a name may mean, every name in its plain form).
+
+    The whole label comes first, as `inverse-set units` prints it: of "maillot" and "maillot, tank
+    suit" the one is meant that is called so and no more.  Then one of the synonyms in it.
+    """
+    whole, synonyms = _names(network.labels)
+    wanted = _plain(name)
+    return whole.get(wanted) or sorted(set(synonyms.get(wanted, ()))), synonyms
+
+
+@functools.cache
+def _names(labels):
+    """Classes by their whole labels and by the synonyms in them: {plain name: numbers}, twice."""
+    whole, synonyms = {}, {}
+    for index, label in enumerate(labels):
+        whole.setdefault(_plain(label), []).append(index)
+        for synonym in label.split(","):
+            synonyms.setdefault(_plain(synonym), []).append(index)
+    return whole, synonyms
 
 
 def named(network, layer):
@@ -111,7 +134,9 @@ def named(network, layer):
 
 
 def _plain(name):
-    return " ".join(name.lower().replace("_", " ").replace("-", " ").split())
+    """The words of a name alone, without the WordNet number that may stand before them."""
+    words = re.sub(r"[\s_,/-]+", " ", name.lower()).strip()
+    return re.sub(r"^n\d{8} (?=.)", "", words)
 
 
 def _suggest(word, choices, otherwise):
@@ -168,6 +193,8 @@ def unit_name(model, unit):
     channel, network = unit.index[-1], network_of(model, unit)
     layer = f"{network.name}.{unit.layer}" if len(model.networks) > 1 else unit.layer
     if named(network, unit.layer):
-        return f"{layer}/{network.labels[channel].split(',')[0]}"
+        label = network.labels[channel]
+        short = label.split(",")[0]
+        return f"{layer}/{short if _classes(network, short)[0] == [channel] else label}"
     place = f"@{unit.index[0]},{unit.index[1]}" if len(unit.index) == 3 else ""
     return f"{layer}/{channel}{place}"

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from inverse_set.errors import UserError
-from inverse_set.models import mini, units, zoo
+from inverse_set.models import caffenet, mini, units, zoo
 from inverse_set.models.zoo import Unit
 
 LABELS = (
@@ -274,3 +274,58 @@ def test_errors_name_what_was_written():
     assert "'monarc'" in error.what
     error = refused(units.parse_constraint, "fc8/monarch:3:2")
     assert "3 is not below the upper bound 2" in error.what
+
+
+@pytest.fixture(scope="module")
+def labelled():
+    """{network: a model of a last layer alone} of every list of names that ships."""
+    found = {name: caffenet.labels(name) for name in ("caffenet", "places205")}
+    for subject in ("mini", "scenes"):
+        network = zoo.load("mini", subject).subject
+        found[network.name] = network.labels
+    hostile = ("ratio 1:2", "hot/cold", "me@home", "me@home, you@home", "2:1, n01443537 tench")
+    return found | {"hostile": hostile}
+
+
+def of_labels(labels):
+    shapes = {"fc8": (len(labels),), "prob": (len(labels),)}
+    network = NETWORK._replace(labels=labels, shapes=shapes, natural={})
+    return MODEL._replace(networks=(network,))
+
+
+@pytest.mark.parametrize("name", ["caffenet", "places205", "mini", "scenes", "hostile"])
+@pytest.mark.parametrize("before", ["", "n01443537 "])
+def test_every_printed_name_is_a_name(labelled, name, before):
+    """As `inverse-set units` prints it, with commas and without; only equal labels need numbers."""
+    labels = labelled[name]
+    model = of_labels(labels)
+    assert len(labels) == {"caffenet": 1000, "places205": 205, "mini": 200}.get(name, len(labels))
+    shared = {label for label in labels if labels.count(label) > 1}
+    assert shared == ({"crane"} if name == "caffenet" else set())
+    for index, label in enumerate(labels):
+        for written in {label, label.replace(",", ""), label.replace(" ", "_")}:
+            text = f"fc8/{before}{written}:1:2"
+            if label in shared:
+                error = refused_by(model, text)
+                assert "134" in error.remedy and "517" in error.remedy
+                continue
+            unit, constraint = units.parse_constraint(model, text)
+            assert unit == Unit("fc8", (index,)), text
+            assert (constraint.low, constraint.high) == (1, 2)
+        if label not in shared:
+            short = units.unit_name(model, Unit("fc8", (index,)))
+            assert units.parse_unit(model, short).index == (index,), short
+
+
+def test_a_synonym_of_several_classes_is_refused_unless_it_is_a_whole_name(labelled):
+    model = of_labels(("bat, flying thing", "bat, club", "club"))
+    assert "0 (bat" in refused_by(model, "fc8/bat:1:2").remedy
+    assert units.parse_unit(model, "fc8/club").index == (2,)
+    assert units.parse_unit(of_labels(labelled["caffenet"]), "fc8/missile").index == (657,)
+    assert units.unit_name(model, Unit("fc8", (1,))) == "fc8/bat, club"
+
+
+def refused_by(model, text):
+    with pytest.raises(UserError) as caught:
+        units.parse_constraint(model, text)
+    return caught.value
