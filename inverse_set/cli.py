@@ -5,15 +5,18 @@ weights; 75 interrupted, what was found is kept.
 """
 
 import difflib
+import importlib.metadata
+import os
 import sys
 import traceback
 
 from absl import flags
 
-from inverse_set import errors
+from inverse_set import errors, streams
 from inverse_set.errors import UserError
 
 MOST = 10**6  # samples, seeds or steps
+PATHS = ("out", "images", "mean")  # flags that are paths
 USAGE = """usage: inverse-set COMMAND [--flag=value ...]
 
   sample   sample the inverse set of one or more neurons into a folder
@@ -28,7 +31,7 @@ USAGE = """usage: inverse-set COMMAND [--flag=value ...]
   fetch    download released weights, check and convert them
              inverse-set fetch caffenet
 
-`inverse-set COMMAND --help` lists the flags of a command.
+`inverse-set COMMAND --help` lists the flags of a command, `inverse-set --version` the version.
 """
 
 
@@ -252,7 +255,10 @@ def _parse(name, arguments):
         raise UserError(
             " ".join(str(error).split()), f"`inverse-set {name} --help` lists the flags"
         ) from None
-    return values, rest
+    for flag in set(PATHS) & set(values):  # of --out=~/x no shell has replaced the ~
+        if values[flag].value:
+            values[flag].value = os.path.expanduser(values[flag].value)
+    return values, [os.path.expanduser(argument) for argument in rest]
 
 
 def run(arguments):
@@ -260,6 +266,9 @@ def run(arguments):
     if not arguments or arguments[0] in ("--help", "-h", "help"):
         print(USAGE, end="")
         return 0 if arguments else errors.USAGE
+    if arguments == ["--version"]:
+        print(importlib.metadata.version("inverse-set"))
+        return 0
     debug = "--debug" in arguments
     try:
         name = arguments[0]
@@ -273,24 +282,21 @@ def run(arguments):
         return COMMANDS[name][1](values, rest)
     except UserError as error:
         if debug:
-            traceback.print_exc()
+            _trace()
         _complain(error.what, error.remedy)
         return error.code
     except KeyboardInterrupt:
         _complain("interrupted", "run the same command again")
         return errors.INTERRUPTED
-    except BrokenPipeError:
-        sys.stderr.close()
-        return errors.INTERNAL
     except OSError as error:
         if debug:
-            traceback.print_exc()
+            _trace()
         named = f"{error.filename}: " if error.filename else ""
         _complain(f"{named}{error.strerror or error}", "check the path, its permissions, the disk")
         return errors.USAGE
     except Exception as error:
         if debug:
-            traceback.print_exc()
+            _trace()
         _complain(
             f"internal error: {type(error).__name__}: {' '.join(str(error).split())[:300]}",
             "run it again with --debug for the traceback, and please report it",
@@ -302,6 +308,17 @@ def _complain(what, remedy):
     print(f"inverse-set: {errors.shown(what)}\n  {errors.shown(remedy)}", file=sys.stderr)
 
 
+def _trace():
+    for line in traceback.format_exc().splitlines():
+        print(errors.shown(line), file=sys.stderr)
+
+
 def main():
     """The console script."""
-    sys.exit(run(sys.argv[1:]))
+    streams.prepare()
+    code = run(sys.argv[1:])
+    refused = streams.finish()
+    if refused:
+        _complain(f"standard output: {refused.strerror}", "send it elsewhere")
+        code = code or errors.USAGE
+    sys.exit(code)

@@ -1,6 +1,5 @@
 """`inverse-set convert`: a released weight file to one that the models load."""
 
-import os
 import sys
 from pathlib import Path
 
@@ -24,10 +23,10 @@ def main(values, arguments):
         raise UserError(f"{destination} is already there", "pass --overwrite to replace it")
     if not source.is_file():
         raise WeightError(source, "no such file", remedy="check the path")
-    how = (values.network, values.dtype, values.mean and _path(values.mean))
+    how = (values.network, values.dtype, values.mean and Path(values.mean))
     with signals.interrupting():
         if values.images:
-            pictures = natural.pictures(_path(values.images))
+            pictures = natural.pictures(Path(values.images))
             record = _with_natural(source, destination, how, pictures)
         else:
             record = converting.convert(source, destination, *how)
@@ -60,15 +59,10 @@ def _paths(values, arguments):
             "convert takes a source file, and where to write it if not into the cache",
             "write `inverse-set convert SRC [DST.safetensors] --network=caffenet`",
         )
-    destination = _path(arguments[1]) if len(arguments) > 1 else home.weights(values.network)
+    destination = Path(arguments[1]) if len(arguments) > 1 else home.weights(values.network)
     if destination.suffix != ".safetensors":
         raise UserError(f"{destination} does not end in .safetensors", "name the destination so")
-    return _path(arguments[0]), destination
-
-
-def _path(text):
-    """A path that a person wrote; of `--images=~/x` no shell has replaced the ~."""
-    return Path(os.path.expanduser(text))
+    return Path(arguments[0]), destination
 
 
 def _with_natural(source, destination, how, pictures):

@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from inverse_set.convert import home
-from inverse_set.errors import UserError
+from inverse_set.errors import UserError, shown
 from inverse_set.models import units as unit_names
 from inverse_set.models import zoo
 
@@ -18,6 +18,11 @@ def show(table):
     """Prints a table; never folds it where the output is no terminal."""
     width = None if sys.stdout.isatty() else 200
     Console(width=width).print(table)
+
+
+def cell(text):
+    """A text from outside for a table: neither markup nor anything that steers a terminal."""
+    return escape(shown(text))
 
 
 def units(model, layer):
@@ -41,7 +46,7 @@ def units(model, layer):
         values = [unit_names.natural_percentile(model, unit, p) for p in SHOWN if known]
         named = unit_names.named(network, layer)
         label = network.labels[channel] if named else f"{layer}/{channel}"
-        table.add_row(str(channel), escape(label), *(f"{value:.2f}" for value in values))
+        table.add_row(str(channel), cell(label), *(f"{value:.2f}" for value in values))
     show(table)
     return 0
 
@@ -57,5 +62,5 @@ def models():
         answer = "yes" if len(here) == len(paths) else f"only {here[0]}" if here else "no"
         table.add_row(name, text, ", ".join(path.name for path in paths), answer)
     show(table)
-    print(f"converted weights are kept in {home.folder()} (set INVERSE_SET_HOME to move it)")
+    print(f"converted weights are kept in {shown(home.folder())} (set INVERSE_SET_HOME to move it)")
     return 0

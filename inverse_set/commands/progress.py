@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from inverse_set.commands import signals
+from inverse_set.errors import shown
 
 EVERY = 5.0  # seconds between two lines of one phase
 
@@ -28,7 +29,7 @@ def reporting(early=()):
             stop.early = phase in early
             if stop.asked and not told:
                 told, note = True, f"{note}; stopping: what was found is certified and saved"
-            show(phase, done, total, note, told)
+            show(phase, done, total, shown(note), told)
             return stop.asked
 
         yield report

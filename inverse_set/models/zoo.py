@@ -124,9 +124,23 @@ def load(name="mini", subject=None, untrained=None):
     untrained: "random:SEED" for random weights in place of the files.
     """
     _check_names(name, subject)
+    check_device()
     seed = None if untrained is None else _seed(untrained)
     model = _mini(subject, seed) if name == "mini" else _caffenet(subject, seed)
     return model._replace(untrained=untrained)
+
+
+def check_device():
+    """UserError if JAX has been told to use devices that are not here."""
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError):
+        asked = jax.config.jax_platforms
+        if not asked:
+            raise
+        raise UserError(
+            f"JAX has no device of JAX_PLATFORMS={asked}", "unset it or install jax[cuda]"
+        ) from None
 
 
 def _check_names(name, subject):
@@ -272,6 +286,7 @@ def _assemble_caffenet(name, names, parts, generator, seed):
 
 def full_size(name, part):
     """`Network` of one of Caffe's classifiers; ValueError if its weight file does not fit."""
+    check_device()
     _check_network(name, part)
     mean = tuple(float(value) for value in part.record.get("mean", caffenet.MEAN))
     if len(mean) != 3 or not np.isfinite(mean).all():
