@@ -166,13 +166,19 @@ def summary(found):
     distance = metrics.mean_pair_distance(features)
     nearest = metrics.nearest_neighbour_distance(features)
     result = found.result
+
+    def apart(value):
+        if n < 2:
+            return "there is one sample only" if n else "there is no sample"
+        return f"{value:.4g} ({value / size**0.5:.4g} per dimension)"
+
     return {
         "status": found.status.sentence,
         "samples": f"{n} from {result.seeds_inside} seeds",
         "gradient steps": f"{result.seed_steps} to the seeds + {result.sample_steps} sampling",
         "starting codes": f"{result.start_distance:.4g} apart",
         "share inside": f"{n} of {n + found.dropped} by the certificate" + _left_out(found),
-        "mean pairwise distance": f"{distance:.4g} ({distance / size**0.5:.4g} per dimension)",
-        "nearest-neighbour distance": f"{nearest:.4g} ({nearest / size**0.5:.4g} per dimension)",
+        "mean pairwise distance": apart(distance),
+        "nearest-neighbour distance": apart(nearest),
         "seconds": ", ".join(f"{phase} {time:.1f}" for phase, time in found.seconds.items()),
     }

@@ -1,16 +1,16 @@
 """`inverse-set sample`: from the command line to a folder of certified pictures."""
 
 import importlib.metadata
+import os
 import sys
 import time
 
 import jax
 import numpy as np
-from rich.markup import escape
 from rich.table import Table
 
 from inverse_set import certified, errors, results
-from inverse_set.commands import dry_run, lists, progress
+from inverse_set.commands import dry_run, lists, memory, progress
 from inverse_set.errors import UserError
 from inverse_set.models import bind, units
 from inverse_set.settings import Settings, check, resolve
@@ -57,6 +57,14 @@ def main(values, load):
         raise UserError(str(error), "`inverse-set sample --help` lists the flags") from None
     start = values.start or bind.default_start(model)
     bind.check_start(model, start)
+    settings = _fitting(model, chosen, settings, values)
+    wanted = values.num_samples if settings.method == "joint" else values.num_seeds
+    if start in ("nearest", "natural") and wanted > len(model.starts):
+        print(
+            f"note: {wanted} starting codes are wanted and {len(model.starts)} are known: seeds "
+            "that share one may stay alike",
+            file=sys.stderr,
+        )
     if values.dry_run:
         return dry_run.main(model, chosen, settings, values.num_samples, values.num_seeds, start)
     place = results.claim(values.out, values.overwrite)
@@ -83,12 +91,37 @@ def main(values, load):
     summary["seconds"] += (
         f", saving {time.perf_counter() - saving:.1f}, total {time.perf_counter() - began:.1f}"
     )
-    table = Table(title=escape(title), box=None, show_header=False)
+    table = Table(title=lists.cell(title), box=None, show_header=False)
     for label, text in summary.items():
-        table.add_row(label, escape(text))
-    table.add_row("written to", escape(str(values.out)))
+        table.add_row(label, lists.cell(text))
+    table.add_row("written to", lists.cell(values.out))
     lists.show(table)
     return _verdict(found, values)
+
+
+def _fitting(model, chosen, settings, values):
+    """Settings whose steps fit into memory, with a note where that takes batches."""
+    count = values.num_samples if settings.method == "joint" else values.num_seeds
+    asked = values.batch is not None
+    batch, note = memory.fit(model, chosen, count, settings.micro, asked)
+    if note:
+        print(f"note: {note}", file=sys.stderr)
+    return settings._replace(micro=batch)
+
+
+def _machine(settings):
+    """What the bits of a result depend on beside the command."""
+    options = ("enable_x64", "numpy_rank_promotion", "numpy_dtype_promotion", "platforms")
+    options += ("default_matmul_precision", "threefry_partitionable")
+    return {
+        "platform": jax.default_backend(),
+        "device": jax.devices()[0].device_kind,
+        "devices": jax.device_count(),
+        "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+        "XLA_FLAGS": os.environ.get("XLA_FLAGS"),
+        "jax": {name: getattr(jax.config, f"jax_{name}") for name in options},
+        "batch": settings.micro,
+    }
 
 
 def _verdict(found, values):
@@ -111,7 +144,7 @@ def _verdict(found, values):
         remedy = "ask for an interval nearer to that, more --seed_steps, or another --start"
     elif found.status == Status.NON_FINITE:
         remedy = "try another --seed or a smaller --step"
-    print(f"inverse-set: {what}\n  {remedy}", file=sys.stderr)
+    print(f"inverse-set: {errors.shown(what)}\n  {remedy}", file=sys.stderr)
     return code
 
 
@@ -149,4 +182,5 @@ def _record(values, model, found, start):
         "versions": {name: importlib.metadata.version(name) for name in names}
         | {"python": sys.version.split()[0]},
         "device": jax.devices()[0].device_kind,
+        "machine": _machine(found.settings),
     }

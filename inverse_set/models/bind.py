@@ -146,11 +146,12 @@ def starting_codes(model, kind, count, seed, units=(), intervals=()):
     """`[count, D]` codes to start from; count >= 1.
 
     kind: "nearest", codes of real pictures whose G(c) bring the units nearest to their intervals,
-    drawn at random from the nearest twice as many; "natural", codes of real pictures, drawn at
+    drawn at random from the nearest twice as many (of many, from fewer: half of those left over are
+    out of the question); "natural", codes of real pictures, drawn at
     random; "noise", uniform random pictures through E, as sec. 3.4 has it (nearly one code);
     "gaussian", N(0, 1) before the box.
-    units: of `parse_unit`, P of them.  intervals: `[P, 2]`.  Without them, or with too few codes to
-    choose from, "nearest" is "natural".
+    units: of `parse_unit`, P of them.  intervals: `[P, 2]`.  Without them "nearest" is "natural".
+    With fewer codes of real pictures than are wanted all are taken, some more than once.
     """
     key = jax.random.key(seed)
     if kind in ("nearest", "natural"):
@@ -158,13 +159,14 @@ def starting_codes(model, kind, count, seed, units=(), intervals=()):
         total = len(model.starts)
         rounds = [jax.random.fold_in(key, r) for r in range(-(-count // total))]
         order = np.concatenate([jax.random.permutation(k, total) for k in rounds])
-        if kind == "nearest" and len(units) and CHOICE * count < total:
+        if kind == "nearest" and len(units) and count < total:
             low, high = np.asarray(intervals, float).T
             columns = [natural_layer(model, unit)[:, unit.index[-1]] for unit in units]
             activations = np.stack(columns, 1)
             gaps = np.maximum(low - activations, activations - high) / (high - low)
             gaps = np.maximum(gaps, 0).max(1)[order]
-            order = order[np.sort(np.argsort(gaps, kind="stable")[: CHOICE * count])]
+            among = min(CHOICE * count, (count + total) // 2)
+            order = order[np.sort(np.argsort(gaps, kind="stable")[:among])]
         return model.starts[order[:count]]
     if kind == "gaussian":
         size = model.encoder.shapes["fc6"]

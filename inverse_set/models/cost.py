@@ -19,6 +19,16 @@ def generator_flops(model):
     return 2 * total
 
 
+def generator_layers(model):
+    """[(copies kept of it, shape), ...] of the generator's layers for one picture's gradient."""
+    plan = model.generator.plan
+    layers, side = [(1, (features,)) for _, features in plan.dense], plan.spatial
+    for deconv in plan.deconvs:
+        side = (side - 1) * deconv.stride + deconv.kernel - 2 * deconv.padding
+        layers.append((2, (side, side, deconv.features)))
+    return layers
+
+
 def classifier_flops(network, layers):
     """FLOPs of reading `layers` of one picture, as deep as the deepest: two an entry and output."""
     names = list(network.shapes)
