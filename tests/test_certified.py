@@ -76,6 +76,11 @@ def test_what_the_certificate_turns_down_is_dropped(monkeypatch):
     assert found.status == Status.PARTIAL and found.dropped == 2
     assert len(found.samples.images) == len(found.samples.codes) == 10
     assert "10 of 12" in certified.summary(found)["share inside"]
+    for count, said in ((1, "one sample only"), (0, "no sample")):  # and no distance that is NaN
+        few = found._replace(samples=type(found.samples)(*(c[:count] for c in found.samples)))
+        summary = certified.summary(few)
+        assert said in summary["mean pairwise distance"]
+        assert said in summary["nearest-neighbour distance"]
 
 
 def test_acceptance_by_rule():

@@ -1,17 +1,22 @@
 """The command as a person types it: what it writes, what it says, how it exits."""
 
+import importlib.metadata
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
+from rich.table import Table
 
 from inverse_set import cli, results
+from inverse_set.commands import lists, memory, progress
 from inverse_set.models import zoo
 
 UNIT = "fc8/monarch:p99:p99.9"
@@ -282,4 +287,77 @@ def test_run_json_is_plain_json(finished):
     text = (finished / "run.json").read_text()
     record = json.loads(text, parse_constant=refuse)
     assert record["command"][0] == "inverse-set"
+    machine = record["machine"]
+    assert machine["platform"] == jax.default_backend() and machine["cores"] >= 1
+    assert machine["batch"] is None and machine["jax"]["enable_x64"] is False
+    assert "XLA_FLAGS" in machine and machine["device"] == jax.devices()[0].device_kind
     assert set(record["versions"]) >= {"jax", "python", "numpy"}
+
+
+def test_a_path_may_begin_at_home(tmp_path, capsys, monkeypatch):
+    """No shell replaces the ~ of `--out=~/x`."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").touch()
+    refused(capsys, sampling("~/mine"), 2, f"{tmp_path}/mine exists and is not empty")
+    refused(capsys, ["verify", "~/mine"], 2, f"{tmp_path}/mine is not a finished run")
+    refused(capsys, ["convert", "~/no.caffemodel", "--network=caffenet"], 4, f"{tmp_path}/no.c")
+    values, rest = cli._parse("convert", ["~/a", "--images=~/b", "--mean=~/c"])
+    assert [*rest, values.images, values.mean] == [f"{tmp_path}/{name}" for name in "abc"]
+    assert not os.path.exists("~")
+
+
+def test_nothing_steers_the_terminal(tmp_path, capsys):
+    """A name that would clear the screen, wherever it is said."""
+    said = refused(capsys, ["verify", str(tmp_path / "a\x1b[2J\x07b")], 2, "\\x1b[2J\\x07b")
+    assert "\x1b" not in said and "\x07" not in said
+    assert cli.run(["verify", str(tmp_path / "\x1b[2J"), "--debug"]) == 2
+    assert "\x1b" not in capsys.readouterr().err
+    table = Table(title=lists.cell("[red]\x1b[2J"))
+    table.add_column(lists.cell("\x9b31m"))
+    lists.show(table)
+    with progress.reporting() as report:
+        report("seeds", 1, 2, "\x1b[2J")
+    said = capsys.readouterr()
+    assert "[red]\\x1b[2J" in "".join(said.out.split()) and "\\x1b[2J" in said.err
+    assert not {"\x1b", "\x9b"} & set(said.out + said.err)
+
+
+def test_the_version(capsys):
+    assert cli.run(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == importlib.metadata.version("inverse-set")
+
+
+def test_steps_that_do_not_fit_into_memory(capsys, monkeypatch, tmp_path):
+    """A hundred seeds at eight megabytes each, where a hundred megabytes are free."""
+    monkeypatch.setattr(memory, "free", lambda: 100 * 2**20)
+    many = sampling(tmp_path / "x", "--num_samples=200", "--num_seeds=100")
+    said = refused(capsys, [*many, "--batch=100"], 2, "100 codes need about", "GiB are free")
+    largest = int(said.partition("--batch=")[2].split()[0])
+    assert 5 < largest < 20
+    assert not (tmp_path / "x").exists()
+    assert cli.run([*many, "--dry_run"]) == 0
+    assert f"taken {largest} at a time" in capsys.readouterr().err
+    monkeypatch.setattr(memory, "free", lambda: 2**20)
+    refused(capsys, many, 2, "free some memory")
+
+
+def test_what_is_free_is_the_least_of_what_the_system_says(monkeypatch, tmp_path):
+    (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:  2000 kB\n")
+    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    monkeypatch.setattr(memory.jax, "devices", lambda: [SimpleNamespace(platform="cpu")])
+    assert memory.free() == 2000 * 1024
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("1000\n")
+    assert memory.free() == 2000 * 1024
+    (tmp_path / "memory.max").write_text("501000\n")
+    assert memory.free() == 500000
+    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "none")
+    (tmp_path / "memory.max").unlink()
+    assert memory.free() is None
+    card = SimpleNamespace(platform="gpu", memory_stats=lambda: {"bytes_limit": 9})
+    monkeypatch.setattr(memory.jax, "devices", lambda: [card])
+    assert memory.free() == 9
+    card.memory_stats = lambda: None
+    assert memory.free() is None
