@@ -227,3 +227,27 @@ def test_other_numbers_compile_nothing():
         state = state._replace(alive=state.alive.at[1].set(False), key=jax.random.key(7))
         sampler.advance(state, problem, walk, halvings, 8)
     assert sampler.advance._cache_size() == size
+
+
+@pytest.mark.parametrize("micro_batch", [None, 2])
+def test_samples_are_judged_in_full_precision_and_gradients_taken_in_the_default(micro_batch):
+    """On accelerators the default multiplies in fewer digits than float32 has."""
+    plane = toys.neuron(jnp.asarray([[3.0, 4.0]]), jnp.asarray([1.0]))
+    walk = sampler.Walk(micro_batch=micro_batch)
+    problem = seeds.Problem(plane, constraints.two_sided([(2.0, 3.0)]), jnp.asarray(0.1))
+    codes = jnp.asarray([[0.3, 0.2], [0.2, 0.3], [0.1, 0.3]])
+    observation = observe.observe(plane, codes)
+    duals = jnp.zeros((3, 1)), jnp.asarray(10.0)
+    key = jax.random.key(0)
+    state = sampler.init(walk, codes, observation, *duals, jnp.ones(3, bool), 0.1, key)
+    step = jax.make_jaxpr(lambda state: sampler._step(state, problem, walk))(state)
+    trial = next(e for e in step.eqns if e.primitive.name == "while")
+
+    def products(text):
+        """(how many there are, how many of them in full float32)"""
+        return text.count("dot_general["), text.count("(Precision.HIGHEST, Precision.HIGHEST)")
+
+    of_trial, of_rest = products(str(trial)), products("".join(str(e) for e in step.eqns))
+    assert of_trial == (1, 1) and of_rest[0] > 1 and of_rest[1] == 1
+    judged = jax.make_jaxpr(observe.observe_exactly, static_argnums=2)(plane, codes, micro_batch)
+    assert products(str(judged)) == (1, 1)
