@@ -63,12 +63,19 @@ def endless_problem(model, unit, codes):
 
 def slope(problem, codes):
     """The gradient of eq. 9 at lambda = 0, mu = 10."""
-    networks, target, weight = problem.networks, problem.target, problem.weight
+    networks = problem.networks
     features = jax.eval_shape(observe.observe, networks, codes).features.shape[1]
     nothing, multipliers = diversity.no_points(features), jnp.zeros((len(codes), 1))
-    everyone = jnp.ones(len(codes), bool)
-    common = (networks, codes, multipliers, 10.0, target, nothing, weight, ("encoder", False))
-    return lagrangian.gradient(*common, everyone)[0]
+    return lagrangian.gradient(
+        networks,
+        codes,
+        duals=lambda _: (multipliers, 10.0),
+        target=problem.target,
+        past=nothing,
+        weight=problem.weight,
+        objective=("encoder", False),
+        alive=jnp.ones(len(codes), bool),
+    )[0]
 
 
 def step(problem, codes):

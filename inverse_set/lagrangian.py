@@ -33,74 +33,89 @@ def update_penalty(penalty, growth, cap):
     return jnp.minimum(penalty * growth, cap)
 
 
-def gradient(networks, codes, multipliers, penalty, target, past, weight, objective, alive):
-    """dL/dC at codes `[K, D]`, and the observation it was taken from.
+def gradient(networks, codes, duals, target, past, weight, objective, alive):
+    """dL/dC at codes `[K, D]`, and the observation it was taken from: one pass there and back.
 
+    duals: activations `[K, P]` of the codes -> (multipliers `[K, P]`, penalty mu), before the
+        gradient is taken.
     past: `Moments` of C0 (eq. 7); `no_points` gives eq. 9.  weight: of the diversity term.
     objective: (distance, mean_pairs): what is kept apart, one of `diversity.DISTANCES`, and whether
     the weight is that of the mean over pairs or of their raw sum (the paper).
     alive: `[K]`, which codes count; the others are no part of any pair, and have no gradient.
-    Returns (gradient `[K, D]`, `Observation`, alive `[K]`): a code at which a network or its
-    gradient is NaN or infinite is alive no longer, and changes nothing for the others.
+    Returns (gradient `[K, D]`, `Observation`, (multipliers, penalty), alive `[K]`): a code at which
+    a network or its gradient is NaN or infinite is alive no longer, and changes nothing for the
+    others.
     """
     distance, mean_pairs = objective
+    observation, pull_back = jax.vjp(lambda codes: observe.observe(networks, codes), codes)
+    multipliers, penalty = duals(observation.activations)
+    points = diversity.points_of(distance, codes, observation)
+    sound = alive & observe.finite(observation) & jnp.isfinite(points).all(-1)
+    whole = diversity.moments(points, sound)
+    share = diversity.pair_weight(weight, whole.count, past) if mean_pairs else weight
 
-    def total(codes):
-        observation = observe.observe(networks, codes)
+    def total(codes, observation):
         points = diversity.points_of(distance, codes, observation)
-        sound = alive & observe.finite(observation) & jnp.isfinite(points).all(-1)
-        points = jnp.where(sound[:, None], points, 0)
-        whole = diversity.moments(jax.lax.stop_gradient(points), sound)
-        share = diversity.pair_weight(weight, whole.count, past) if mean_pairs else weight
-        spread = diversity.separable_pair_terms(points, whole.count, whole.mean, past)
+        spread = _spread(points, sound, whole, past)
         terms = constraint_terms(observation.activations, multipliers, penalty, target)
-        return jnp.where(sound, terms - share * spread, 0).sum(), (observation, sound)
+        return jnp.where(sound, terms - share * spread, 0).sum()
 
-    slope, (observation, sound) = jax.grad(total, has_aux=True)(codes)
-    slope, sound = _sound(slope, sound)
-    return slope, observation, sound
+    direct, slopes = jax.grad(total, (0, 1))(codes, observation)
+    slope, sound = _sound(direct + pull_back(slopes)[0], sound)
+    return slope, observation, (multipliers, penalty), sound
 
 
-def batched_gradient(
-    networks, codes, multipliers, penalty, target, past, weight, objective, alive, micro
-):
-    """The gradient of `gradient` at codes `[n, D]`, `micro` of them at a time.
+def batched_gradient(networks, codes, duals, target, past, weight, objective, alive, micro_batch):
+    """The gradient of `gradient` at codes `[n, D]`, `micro_batch` of them at a time.
 
     Two passes: the mean of all points, which is all that samples share, then one micro-batch's
     gradient after another.  Exact, in memory that does not grow with n.
-    Returns (gradient `[n, D]`, activations `[n, P]`, pair sum, alive `[n]`).
+    Returns (gradient `[n, D]`, activations `[n, P]`, pair sum, (multipliers, penalty), alive).
     """
     distance, mean_pairs = objective
-
-    def points(codes):
-        observation = observe.observe(networks, codes)
-        found = diversity.points_of(distance, codes, observation)
-        return found, observe.finite(observation) & jnp.isfinite(found).all(-1)
+    count = codes.shape[0]
 
     def measure(whole, batch):
         codes, real = batch
-        found, sound = points(codes)
-        return diversity.merge(whole, diversity.moments(found, real & sound)), sound
+        observation = observe.observe(networks, codes)
+        points = diversity.points_of(distance, codes, observation)
+        sound = real & observe.finite(observation) & jnp.isfinite(points).all(-1)
+        whole = diversity.merge(whole, diversity.moments(points, sound))
+        return whole, (observation.activations, sound)
 
-    batches = observe.cut(micro, codes, alive)
-    size = jax.eval_shape(points, codes[:1])[0].shape[1]
-    nothing = diversity.no_points(size, codes.dtype)
-    whole, sound = jax.lax.scan(measure, nothing, batches)
-    sound = alive & sound.reshape(-1)[: codes.shape[0]]
+    batches = observe.cut(micro_batch, codes, alive)
+    nothing = diversity.no_points(point_size(networks, codes, distance), codes.dtype)
+    whole, seen = jax.lax.scan(measure, nothing, batches)
+    activations, sound = (leaf.reshape(-1, *leaf.shape[2:])[:count] for leaf in seen)
+    multipliers, penalty = duals(activations)
     share = diversity.pair_weight(weight, whole.count, past) if mean_pairs else weight
 
     def total(codes, multipliers, sound):
         observation = observe.observe(networks, codes)
-        own = diversity.points_of(distance, codes, observation)
-        own = jnp.where(sound[:, None], own, 0)
-        spread = diversity.separable_pair_terms(own, whole.count, whole.mean, past)
+        points = diversity.points_of(distance, codes, observation)
+        spread = _spread(points, sound, whole, past)
         terms = constraint_terms(observation.activations, multipliers, penalty, target)
-        return jnp.where(sound, terms - share * spread, 0).sum(), observation.activations
+        return jnp.where(sound, terms - share * spread, 0).sum()
 
-    slope = jax.grad(total, has_aux=True)
-    gradients, activations = observe.map_batches(slope, micro, codes, multipliers, sound)
-    gradients, sound = _sound(gradients, sound)
-    return gradients, activations, 2 * whole.count * whole.scatter, sound
+    slope = observe.map_batches(jax.grad(total), micro_batch, codes, multipliers, sound)
+    slope, sound = _sound(slope, sound)
+    spread = 2 * whole.count * whole.scatter
+    return slope, activations, spread, (multipliers, penalty), sound
+
+
+def point_size(networks, codes, distance):
+    """Dimensions of what distance is taken between."""
+
+    def points(codes):
+        return diversity.points_of(distance, codes, observe.observe(networks, codes))
+
+    return jax.eval_shape(points, codes).shape[1]
+
+
+def _spread(points, sound, whole, past):
+    """Eq. 7 split over samples, those that are not sound aside; whole: `Moments` of the others."""
+    points = jnp.where(sound[:, None], points, 0)
+    return diversity.separable_pair_terms(points, whole.count, whole.mean, past)
 
 
 def _sound(slope, sound):

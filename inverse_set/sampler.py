@@ -146,12 +146,13 @@ def _rows(chosen, new, old):
 def _slope(state, problem, walk):
     """The gradient of eq. 11, `[K, D]`, and which codes walk on, `[K]`."""
     objective = walk.distance, walk.mean_pairs
-    common = (problem.networks, state.codes, state.multipliers, state.penalty, problem.target)
+    duals = state.multipliers, state.penalty
+    common = (problem.networks, state.codes, lambda _: duals, problem.target)
     common += (state.past, problem.weight, objective, state.alive)
     if walk.micro_batch is None:
-        slope, _, sound = lagrangian.gradient(*common)
+        slope, *_, sound = lagrangian.gradient(*common)
     else:
-        slope, _, _, sound = lagrangian.batched_gradient(*common, walk.micro_batch)
+        slope, *_, sound = lagrangian.batched_gradient(*common, walk.micro_batch)
     return slope, sound
 
 

@@ -8,6 +8,7 @@ What decides the compiled program is static (the shapes, the optimiser, the kind
 number is an argument, and another number compiles nothing.
 """
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -166,18 +167,19 @@ def _step(state, problem, descent):
 
     A run of max_steps steps looks max_steps + 1 times: the last look moves nothing.
     """
-    multipliers, penalty = _dual_update(state, problem, descent)
-    nothing = diversity.no_points(_point_size(state, problem, descent), state.codes.dtype)
-    common = (problem.networks, state.codes, multipliers, penalty, problem.target, nothing)
-    common += (problem.weight, (descent.distance, descent.mean_pairs), state.alive)
+    duals = functools.partial(_dual_update, state, problem, descent)
+    size = lagrangian.point_size(problem.networks, state.codes, descent.distance)
+    nothing = diversity.no_points(size, state.codes.dtype)
+    common = (problem.networks, state.codes, duals, problem.target, nothing, problem.weight)
+    common += ((descent.distance, descent.mean_pairs), state.alive)
     if descent.micro_batch is None:
-        slope, observation, alive = lagrangian.gradient(*common)
+        slope, observation, (multipliers, penalty), alive = lagrangian.gradient(*common)
         activations = observation.activations
         points = diversity.points_of(descent.distance, state.codes, observation)
         spread = diversity.pair_sum(points, alive).astype(state.codes.dtype)
     else:
         observation = None
-        slope, activations, spread, alive = lagrangian.batched_gradient(
+        slope, activations, spread, (multipliers, penalty), alive = lagrangian.batched_gradient(
             *common, descent.micro_batch
         )
     inside = alive & constraints.inside(activations, problem.target)
@@ -205,32 +207,18 @@ def _step(state, problem, descent):
     return jax.tree.map(lambda new, old: jnp.where(go_on, new, old), moved, looked)
 
 
-def _dual_update(state, problem, descent):
-    """Lambda, then mu, once every `inner_steps` steps.
+def _dual_update(state, problem, descent, activations):
+    """Lambda, then mu, once every `inner_steps` steps, by the activations `[K, P]` of the codes.
 
     A run that stops here keeps the old ones: lambda* and mu* are what the last inner solve used.
     """
-
-    def update():
-        activations = observe.activations_of(problem.networks, state.codes, descent.micro_batch)
-        multipliers = lagrangian.update_multipliers(
-            activations, state.multipliers, state.penalty, problem.target
-        )
-        penalty = lagrangian.update_penalty(state.penalty, descent.growth, descent.penalty_cap)
-        return multipliers, penalty
-
+    multipliers = lagrangian.update_multipliers(
+        activations, state.multipliers, state.penalty, problem.target
+    )
+    penalty = lagrangian.update_penalty(state.penalty, descent.growth, descent.penalty_cap)
     due = (state.step > 0) & (state.step % descent.inner_steps == 0)
-    return jax.lax.cond(due, update, lambda: (state.multipliers, state.penalty))
-
-
-def _point_size(state, problem, descent):
-    """Dimensions of what distance is taken between."""
-
-    def points():
-        observation = observe.observe(problem.networks, state.codes)
-        return diversity.points_of(descent.distance, state.codes, observation)
-
-    return jax.eval_shape(points).shape[1]
+    multipliers = jnp.where(due, multipliers, state.multipliers)
+    return multipliers, jnp.where(due, penalty, state.penalty)
 
 
 def _better(best, seen, finite):

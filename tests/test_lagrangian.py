@@ -38,21 +38,25 @@ def naive(net, codes, multipliers, penalty, target, past, weight):
     return -weight * pairs + (multipliers * r + penalty / 2 * r**2).sum()
 
 
+def held(multipliers, penalty=2.0):
+    """Lambda and mu that do not follow the activations."""
+    return lambda activations: (multipliers, penalty)
+
+
 def gradient(problem):
     net, codes, multipliers, target, past = problem
     fixed = diversity.moments(past)
-    return lagrangian.gradient(
-        net, codes, multipliers, 2.0, target, fixed, 0.3, RAW, jnp.ones(5, bool)
-    )
+    everyone = jnp.ones(5, bool)
+    return lagrangian.gradient(net, codes, held(multipliers), target, fixed, 0.3, RAW, everyone)
 
 
 def both_ways(problem, micro):
     """(slope, activations, pair sum) of eq. 9, all at once and in micro-batches."""
     net, codes, multipliers, target, _ = problem
-    common = (net, codes, multipliers, 2.0, target)
+    common = (net, codes, held(multipliers), target)
     nothing = diversity.no_points(6, codes.dtype)
     alive = jnp.ones(len(codes), bool)
-    slope, seen, _ = lagrangian.gradient(*common, nothing, 0.3, RAW, alive)
+    slope, seen, *_ = lagrangian.gradient(*common, nothing, 0.3, RAW, alive)
     whole = (slope, seen.activations, diversity.pair_sum(seen.features))
     return whole, lagrangian.batched_gradient(*common, nothing, 0.3, RAW, alive, micro)[:3]
 
@@ -109,7 +113,7 @@ def test_memory_does_not_grow_with_n():
             )
             target = constraints.two_sided([(0.0, 0.5)])
             nothing, alive = diversity.no_points(8), jnp.ones(n, bool)
-            common = (net, codes, multipliers, 1.0, target, nothing, 1.0, RAW, alive)
+            common = (net, codes, held(multipliers, 1.0), target, nothing, 1.0, RAW, alive)
             if micro:
                 return lagrangian.batched_gradient(*common, micro)
             return lagrangian.gradient(*common)[0]
@@ -127,6 +131,26 @@ def test_pictures_are_observed_as_saved_and_the_gradient_passes_through():
     assert observe.observe(net, codes).images.tolist() == [[0.0, 2.0]]
     slope = jax.grad(lambda c: observe.observe(net, c).activations.sum())(codes)
     assert slope.tolist() == [[1.0, 1.0]]
+
+
+@pytest.mark.parametrize("micro_batch", [None, 2])
+def test_lambda_and_mu_may_follow_the_activations_before_the_gradient_is_taken(
+    problem, micro_batch
+):
+    net, codes, multipliers, target, past = problem
+    rest = target, diversity.moments(past), 0.3, RAW, jnp.ones(5, bool)
+
+    def duals(activations):
+        return lagrangian.update_multipliers(activations, multipliers, 2.0, target), 4.0
+
+    gradient = lagrangian.gradient
+    if micro_batch:
+        rest, gradient = (*rest, micro_batch), lagrangian.batched_gradient
+    updated = duals(observe.observe(net, codes).activations)
+    slope, *_, used, _ = gradient(net, codes, duals, *rest)
+    expected, *_ = gradient(net, codes, held(*updated), *rest)
+    np.testing.assert_allclose(slope, expected, rtol=1e-10)
+    np.testing.assert_allclose(used[0], updated[0], rtol=1e-10)
 
 
 def test_penalty_grows_to_its_cap():
