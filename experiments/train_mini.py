@@ -3,6 +3,8 @@
     T="python -m experiments.train_mini --data=DIR --out=runs/mini"
     $T --stage=classifier
     $T --stage=generator      # inverts the classifier
+    $T --stage=generator --start=inverse_set/models/weights/mini_generator.safetensors --rate=0.4
+                              # the same, from the weights that ship
     $T --stage=judge          # a second opinion, of another architecture, for the experiments
     $T --stage=scenes         # the classifier's plan in small, on kinds of scenes
     $T --stage=export
@@ -11,6 +13,9 @@ All 200 classes at 64x64 pixels, in PyTorch (the package runs what comes out in 
 there is one, and meant for two cores, where each stage is an hour or two.  Every stage goes on from
 its newest checkpoint in --out and repeats itself exactly (on a CPU).  The next stage reads no more
 of it than NAME.safetensors, its averaged weights in fp16: --stage=export needs only those.
+
+The generator's rate stands until its last --fall steps.  To end it earlier than was said, stop it
+and go on with --steps=N and --fall=M, M steps from the checkpoint's to N.
 """
 
 import pathlib
