@@ -136,16 +136,20 @@ def test_importing_touches_no_device_and_no_weights():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
-def test_public_names_are_all_that_is_imported_and_say_what_they_are():
-    """What the package binds besides modules is listed, and documented by itself."""
+def test_public_names_are_listed_and_say_what_they_are():
+    """They are imported when first used; each is found under its name, and documented by itself."""
     import inverse_set
 
+    assert sorted(inverse_set._HOMES) == sorted(inverse_set.__all__)
     bound = {
         name
         for name, value in vars(inverse_set).items()
         if not name.startswith("_") and not isinstance(value, types.ModuleType)
     }
-    assert bound == set(inverse_set.__all__) and len(bound) == len(inverse_set.__all__)
-    for name in bound:
+    assert bound <= {*inverse_set.__all__}, bound
+    assert {*inverse_set.__all__} <= {*dir(inverse_set)}
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        inverse_set.nothing  # noqa: B018
+    for name in inverse_set.__all__:
         said = getattr(inverse_set, name).__doc__
         assert said and not said.startswith(f"{name}("), name  # a NamedTuple's own lists its fields

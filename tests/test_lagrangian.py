@@ -167,7 +167,7 @@ def test_one_forward_pass_serves_features_and_activations(problem):
         return jax.tree_util.Partial(lambda x: (runs.append(name), function(x))[1])
 
     once = Networks(*map(counted, net._fields, net))
-    slope, seen, _ = gradient((once, *rest))
+    slope, seen, *_ = gradient((once, *rest))
     assert sorted(runs) == ["finish", "generate", "read"]
     np.testing.assert_array_equal(slope, gradient(problem)[0])
     jax.tree.map(np.testing.assert_array_equal, seen, observe.observe(net, problem[1]))

@@ -51,6 +51,7 @@ def busy(early, rounds):
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, **pipes) as process:
         assert process.stdout.readline() == "busy\n"
+        time.sleep(1)  # it has said so before it begins
         began = time.monotonic()
         process.send_signal(signal.SIGTERM)
         out, said = process.communicate(timeout=120)
