@@ -1,7 +1,8 @@
 """The paper's claims, and what the tables of the experiments say of each.
 
 A table is {row: {number: `metrics.Interval`}} of one experiment.  A finding is a verdict and the
-figures it rests on; every verdict is computed from the tables, by intervals over the seeds.
+figures it rests on; every verdict is computed from the tables, by intervals over the seeds.  Where
+the interval of a difference holds both what is claimed and its contrary, nothing is decided.
 """
 
 from typing import NamedTuple
@@ -10,7 +11,7 @@ import numpy as np
 
 from inverse_set import metrics
 
-AGREE, DISAGREE, UNKNOWN = "agree", "disagree", "cannot tell"
+AGREE, DISAGREE, UNKNOWN = "agree", "disagree", "undecided"
 UNITS = ("bell_pepper", "monarch", "orange")
 AGAINST = ("alp", "bell_pepper", "monarch")
 
@@ -28,10 +29,21 @@ def cell(table, row, number):
     return found if found is not None and np.isfinite(found.mean) else None
 
 
-def ends(interval):
-    """Low and high; of a number measured once, itself."""
-    known = np.isfinite(interval.low) and np.isfinite(interval.high)
-    return (interval.low, interval.high) if known else (interval.mean, interval.mean)
+def difference(a, b, share=1):
+    """`Interval` of a - share * b; no ends where a was measured once.
+
+    The halves add as variances do, so it is no narrower than Welch's.  A b that was measured once
+    (real pictures: as many as there are) counts as a fixed number.
+    """
+    half, other = ((x.high - x.low) / 2 for x in (a, b))
+    half = np.hypot(half, share * (other if np.isfinite(other) else 0))
+    mean = a.mean - share * b.mean
+    return metrics.Interval(mean, mean - half, mean + half)
+
+
+def verdict_of(interval):
+    """Is the number at least 0?  Decided only where all of its interval says the same."""
+    return AGREE if interval.low >= 0 else DISAGREE if interval.high < 0 else UNKNOWN
 
 
 def text(interval):
@@ -41,11 +53,12 @@ def text(interval):
 
 
 def more(table, number, row, other, what):
-    """Is `row` above `other` in `number`?  Agrees or disagrees only if the intervals are apart."""
+    """Is `row` above `other` in `number`?  Equal numbers without any spread are not."""
     a, b = cell(table, row, number), cell(table, other, number)
     if a is None or b is None:
         return Finding(UNKNOWN, f"{what}: not measured{_too_few(table, row, other)}")
-    verdict = AGREE if a.low > b.high else DISAGREE if b.low > a.high else UNKNOWN
+    gap = difference(a, b)
+    verdict = DISAGREE if gap.low == gap.high == 0 else verdict_of(gap)
     return Finding(verdict, f"{what}: {text(a)} against {text(b)}")
 
 
@@ -56,27 +69,24 @@ def _too_few(table, *rows):
 
 
 def no_less(table, number, row, other, what, sign=1):
-    """Is `row` not below `other` (sign -1: not above)?  Equal intervals agree."""
+    """Is `row` not below `other` (sign -1: not above)?"""
     a, b = cell(table, row, number), cell(table, other, number)
     if a is None or b is None:
         return Finding(UNKNOWN, f"{what}: not measured")
-    if sign * (a.mean - b.mean) >= 0:
-        verdict = AGREE
-    else:
-        (low, high), (other_low, other_high) = ends(a), ends(b)
-        apart = high < other_low if sign > 0 else low > other_high
-        verdict = DISAGREE if apart else UNKNOWN
-    return Finding(verdict, f"{what}: {text(a)} against {text(b)}")
+    gap = difference(a, b)
+    gap = gap if sign > 0 else metrics.Interval(-gap.mean, -gap.high, -gap.low)
+    return Finding(verdict_of(gap), f"{what}: {text(a)} against {text(b)}")
 
 
 def all_inside(table, rows=None):
-    """Does every sample of the rows lie inside every interval?"""
+    """Is every sample that was asked for there, and inside every interval by the certificate?"""
     rows = list(table) if rows is None else rows
-    shares = [cell(table, row, "inside") for row in rows]
-    if not rows or None in shares:
+    inside, found = ([cell(table, row, number) for row in rows] for number in ("inside", "found"))
+    if not rows or None in inside or None in found:
         return Finding(UNKNOWN, "share inside: not measured")
-    least = min(share.mean for share in shares)
-    return Finding(AGREE if least == 1 else DISAGREE, f"share inside, the least row: {least:.4g}")
+    least, fewest = (min(share.mean for share in shares) for shares in (inside, found))
+    says = f"share inside, the least row: {least:.4g}; found of what was asked: {fewest:.4g}"
+    return Finding(AGREE if least == fewest == 1 else DISAGREE, says)
 
 
 def inside_alone(table):
@@ -101,7 +111,7 @@ def _against_ppgn(table, unit, kind):
     says += (
         f"to 1.22; real pictures in the interval {c.mean / b.mean:.3g})" if c and b else "to 1.22)"
     )
-    verdict = UNKNOWN if np.isnan(ratio) else AGREE if ratio >= 1.3 else DISAGREE
+    verdict = verdict_of(difference(a, b, 1.3)) if a and b else UNKNOWN
     found = [Finding(verdict, says)]
     for which, row, other in (
         ("against as many of PPGN's in the interval", f"{mine}_matched", f"{rival}_matched"),
@@ -122,7 +132,7 @@ def _against_ppgn(table, unit, kind):
 
 
 def beats_ppgn(row, natural=False):
-    """{what: whether ours beat PPGN's there} of one unit of the table of `every_unit`.
+    """{what: whether ours beat PPGN's there} of one unit of the table of `every_unit`, one run.
 
     natural: where real pictures lie below what is asked, what they have is enough.
     """
@@ -158,10 +168,9 @@ def every_unit(table):
         says = "all of these" + ", or real pictures'" * natural
         found.append(_of_units(says, {row: all(held[row].values()) for row in held}))
     less = [_mean(row, "agreement1") - _mean(row, "agreement1_ppgn") for row in table.values()]
-    mean, _, high = interval = metrics.interval(less)
-    verdict = AGREE if mean >= 0 else DISAGREE if high < 0 else UNKNOWN
+    interval = metrics.interval(less)
     words = "second classifier, first 1, ours less PPGN's, mean of the units"
-    return [*found, Finding(verdict, f"{words}: {text(interval)}")]
+    return [*found, Finding(verdict_of(interval), f"{words}: {text(interval)}")]
 
 
 def _mean(row, number):
@@ -202,7 +211,8 @@ def approximation(table):
     if None in (joint, fast, samples, *steps, *seconds):
         return [Finding(UNKNOWN, "not measured")]
     ratio, times = fast.mean / joint.mean, seconds[0].mean / seconds[1].mean
-    verdict = AGREE if ratio >= 0.9 and times > 1 else DISAGREE
+    both = verdict_of(difference(fast, joint, 0.9)), verdict_of(difference(*seconds))
+    verdict = both[0] if both[0] == both[1] else DISAGREE if DISAGREE in both else UNKNOWN
     says = f"fast keeps {ratio:.3g} of joint's distance in 1/{times:.3g} of its seconds; steps "
     says += f"{text(steps[1])} of 10 codes against {text(steps[0])} of {samples.mean:.0f}"
     return [Finding(verdict, says)]
@@ -234,7 +244,7 @@ def coverage(table):
         if gain is None:
             found.append(Finding(UNKNOWN, f"{words}: not measured"))
             continue
-        verdict = AGREE if gain.low > 0 else DISAGREE if gain.high < 0 else UNKNOWN
+        verdict = DISAGREE if gain.high <= 0 else AGREE if gain.low > 0 else UNKNOWN
         says = f"coverage by {last} of {words} less that by {last} of the direct walk: {text(gain)}"
         found.append(Finding(verdict, says))
     return found

@@ -90,17 +90,13 @@ def run(name, rows, subject=None):
     seeds = 2 if FLAGS.quick else FLAGS.seeds
     natural = natural_distance(loaded)
     print(f"{name}: {loaded.name}, {seeds} seeds; natural pictures lie {natural:.4g} apart")
-    numbers, strips, warm = {}, [], set()
+    numbers, strips = {}, []
     for row in rows:
-        if not FLAGS.quick and (key := _compiled_for(loaded, row)) not in warm:
-            few = (row.num_seeds or FLAGS.num_seeds) + 1
-            sample(loaded, row._replace(num_samples=few), 0)  # compiles
-            warm.add(key)
         each = []
         for seed in range(seeds):
             found, seconds = sample(loaded, row, seed)
             save(place / row.name / f"seed{seed}", loaded, row, found, seed)
-            each.append(measure(found, natural) | {"seconds": seconds})
+            each.append(measure(found, natural, counts(row)[0]) | {"seconds": seconds})
             if not seed:
                 strips.append((row, found))
         numbers[row.name] = {key: np.asarray([one[key] for one in each]) for key in each[0]}
@@ -118,16 +114,31 @@ def natural_distance(model):
     return (model.codes.feature_square or 1.0) ** 0.5
 
 
-def _compiled_for(model, row):
-    """Rows that agree in this share their compiled functions."""
+def counts(row):
+    """(samples, seeds) of a row, by itself or by the flags."""
+    samples = row.num_samples or (30 if FLAGS.quick else FLAGS.num_samples)
+    return samples, row.num_seeds or FLAGS.num_seeds
+
+
+def _program(model, row):
+    """Rows that agree in this run the same compiled programs."""
     layers = tuple(units.parse_constraint(model, text)[0].layer for text in row.asked)
-    return layers, row.settings, row.natural_codes
+    return model.subject.name, layers, row.settings, row.natural_codes, counts(row)
 
 
-def sample(model, row, seed):
-    """(`certified.Found`, seconds) of one run."""
-    count = row.num_samples or (30 if FLAGS.quick else FLAGS.num_samples)
-    seeds = row.num_seeds or FLAGS.num_seeds
+_warm = set()  # programs that ran in this process
+
+
+def sample(model, row, seed, timed=True):
+    """(`certified.Found`, seconds) of one run.
+
+    timed: run it once before where its program has not run yet (not with --quick), so that the
+    seconds are of a run that compiles nothing.
+    """
+    if timed and not FLAGS.quick and _program(model, row) not in _warm:
+        sample(model, row, seed, timed=False)
+        _warm.add(_program(model, row))
+    count, seeds = counts(row)
     wanted = count if row.settings.method == "joint" else seeds
     start = row.start and row.start(model, wanted, seed)
     began = time.perf_counter()
@@ -137,10 +148,12 @@ def sample(model, row, seed):
     return found, time.perf_counter() - began
 
 
-def measure(found, natural):
-    """Every number of one run, {name: float}; distances in units of the encoding.
+def measure(found, natural, asked):
+    """Every number of one run that was asked for so many samples, {name: float}.
 
-    inside counts what the certificate turned down, beyond (above the interval) what it let through.
+    Distances are in units of the encoding.
+    inside is a share of all that was taken for a sample, what the certificate turned down included,
+    found of what was asked for; beyond (above the interval) is what a one-sided rule let through.
     """
     samples, features = found.samples, found.samples.features
     low, high = ([getattr(c, end) for c in found.constraints] for end in ("low", "high"))
@@ -149,7 +162,8 @@ def measure(found, natural):
     saturated = ((images < 3) | (images > 252)).mean() if n else np.nan
     return {
         "samples": float(n),
-        "inside": shares.inside * n / max(n + found.dropped, 1),
+        "found": n / asked,
+        "inside": inside_of(shares.inside, n, found.dropped),
         "beyond": shares.beyond,
         "deciles": metrics.deciles_filled(samples.activations, low, high) if n else np.nan,
         "distance": metrics.mean_pair_distance(features),
@@ -161,6 +175,11 @@ def measure(found, natural):
         "seed_steps": float(found.result.seed_steps),
         "steps": float(found.result.seed_steps + found.result.sample_steps),
     }
+
+
+def inside_of(share, count, dropped):
+    """The share inside of `count` samples, of which `share` lie there, and of those dropped."""
+    return share * count / (count + dropped) if count else 0.0
 
 
 def save(folder, model, row, found, seed):

@@ -44,15 +44,16 @@ def compare(model, pictures, second, asked):
     apart = metrics.mean_pair_distance(rival.chain_pictures(against, run, rival.thinned).features)
     theirs = rival.many(against, 0, count)
     likely, theirs = rival.likely(asked, theirs), rival.at_most(theirs, count)
-    mine = table1.ours(model, likely, 0, count, count, LIKELY)[0]
+    mine, run = table1.ours(model, likely, 0, count, count, LIKELY, timed=False)
     ends = np.asarray([units.parse_constraint(model, text)[1][1:] for text in likely]).T
     near = real.inside(pictures, against.unit, *ends[:, 0])
     ours, ppgn = (
-        table1.measure(p, *ends[:, :columns], natural, near, against.unit, second)
-        for p, columns in ((mine, 2), (theirs, 1))
+        table1.measure(p, *ends[:, :columns], natural, near, against.unit, second, *wanted)
+        for p, columns, wanted in ((mine, 2, (count, run.dropped)), (theirs, 1, ()))
     )
     reality = table1.measure_real(near, natural, against.unit, second)
-    row = {"samples": ours["samples"], "inside": ours["inside"], "pictures": reality["samples"]}
+    row = {number: ours[number] for number in ("samples", "found", "inside")}
+    row["pictures"] = reality["samples"]
     row |= {"ratio": ours["distance"] / apart, "ratio_real": reality["distance"] / apart}
     for number in COMPARED:
         row |= {number: ours[number], f"{number}_ppgn": ppgn[number]}

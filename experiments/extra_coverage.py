@@ -47,14 +47,15 @@ def samples(model, seed, sizes):
         row = common.Row(
             way, (ASKED,), settings=settings, num_samples=sizes[-1], num_seeds=min(seeds, sizes[-1])
         )
-        one = common.sample(model, row, seed)[0].samples
+        one = common.sample(model, row, seed, timed=False)[0].samples
         pictures[way] = one.images[panels.choice(one.chain)]
         for size in sizes:
             found[f"{way}_{size}"] = spread(one.features, min(size, len(one.features)))
     for size in sizes[:1] if FLAGS.quick else JOINT:
         joint = Settings(method="joint", stop="inside")
         row = common.Row("joint", (ASKED,), settings=joint, num_samples=size, num_seeds=size)
-        found[f"joint_{size}"] = common.sample(model, row, seed)[0].samples.features
+        one = common.sample(model, row, seed, timed=False)[0].samples
+        found[f"joint_{size}"] = one.features
     return found, pictures
 
 

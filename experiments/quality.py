@@ -127,7 +127,7 @@ def sampled(model, against, numbers, walk):
     first, five, nearest = [], [], []
     for unit, text in chosen(model):
         row = common.Row("", (text,), "", Settings(walk=walk), True, SAMPLES, SEEDS)
-        found, _ = common.sample(model, row, 0)
+        found, _ = common.sample(model, row, 0, timed=False)
         s = found.samples
         scores = judge.look(against["judge"], s.images)[1]
         first.append(metrics.agreement(scores, unit, 1))

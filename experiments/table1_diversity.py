@@ -52,10 +52,10 @@ LIKELY = Settings(walk="refine", seed_steps=100)
 FARTHER = Settings(walk="refine", step=0.2)
 
 
-def ours(model, asked, seed, count, seeds, settings):
-    """`Pictures` of one run of ours."""
+def ours(model, asked, seed, count, seeds, settings, timed=True):
+    """(`Pictures`, `certified.Found`) of one run of ours."""
     row = common.Row("", asked, settings=settings, num_samples=count, num_seeds=seeds)
-    found, seconds = common.sample(model, row, seed)
+    found, seconds = common.sample(model, row, seed, timed)
     s, result = found.samples, found.result
     steps = (result.seed_steps + result.sample_steps) * seeds
     return rival.Pictures(
@@ -69,6 +69,7 @@ def measure_real(reality, natural, unit, second):
     numbers = dict.fromkeys(NUMBERS, np.nan)
     return numbers | {
         "samples": float(len(reality.features)),
+        "found": 1.0,
         "inside": 1.0,
         "distance": metrics.mean_pair_distance(reality.features),
         "nearest": metrics.nearest_neighbour_distance(reality.features),
@@ -78,15 +79,18 @@ def measure_real(reality, natural, unit, second):
     }
 
 
-def measure(pictures, low, high, natural, reality, unit, second):
+def measure(pictures, low, high, natural, reality, unit, second, asked=None, dropped=0):
     """Every number of a sample, {name: float}.
 
+    asked: samples that were asked for, None where any number was taken.
+    dropped: what was taken for a sample and is none by the certificate.
     low, high: `[P]`, the intervals of its first P activations.
     reality: `Real` in the interval or None.  second: params of the judge or None.
     """
     p, n = pictures, len(pictures.images)
     if n < 2:
-        return dict.fromkeys(NUMBERS, np.nan) | {"samples": float(n), "seconds": p.seconds}
+        none = {"samples": float(n), "found": n / (asked or max(n, 1)), "seconds": p.seconds}
+        return dict.fromkeys(NUMBERS, np.nan) | none
     activations = p.activations[:, : len(low)]
     shares = metrics.shares(activations, low, high)
     lengths, effective, lag1 = [], [], []
@@ -98,7 +102,8 @@ def measure(pictures, low, high, natural, reality, unit, second):
             lag1.append(chains.autocorrelation(chain, [1])[0])
     numbers = {
         "samples": float(n),
-        "inside": shares.inside,
+        "found": n / (asked or n),
+        "inside": common.inside_of(shares.inside, n, dropped),
         "beyond": shares.beyond,
         "deciles": metrics.deciles_filled(activations, low, high),
         "distance": metrics.mean_pair_distance(p.features),
@@ -127,7 +132,8 @@ def measure(pictures, low, high, natural, reality, unit, second):
 
 
 NUMBERS = (
-    *("samples", "inside", "beyond", "deciles", "distance", "distance_per_dimension", "nearest"),
+    *("samples", "found", "inside", "beyond", "deciles"),
+    *("distance", "distance_per_dimension", "nearest"),
     *("vendi", "largest_code", "saturated", "autocorrelation", "effective_share"),
     *("steps_a_sample", "seconds", "density", "coverage", "kernel", "kernel_judge"),
     *("agreement1", "agreement5"),
@@ -195,7 +201,10 @@ def compare(name, repetitions):
             for key, p in found.items():
                 constraints = likely if "_likely" in key else alone
                 texts[key] = " and ".join(constraints)
-                each = measure(p, *ends[:, : len(constraints)], natural, near, unit, second)
+                run = certified.get(key.removeprefix(f"{one}_"))
+                wanted = (count, run.dropped) if run else ()
+                ends_of = ends[:, : len(constraints)]
+                each = measure(p, *ends_of, natural, near, unit, second, *wanted)
                 kept = numbers.setdefault(key, {number: [] for number in NUMBERS})
                 for number in NUMBERS:
                     kept[number].append(each[number])

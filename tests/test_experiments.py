@@ -3,17 +3,21 @@
 import pathlib
 import subprocess
 import sys
+import types
 
+import jax
 import numpy as np
 import pytest
+from absl.flags import FLAGS
 
-from experiments import panels
-from inverse_set import results
+import inverse_set
+from experiments import common, panels
+from inverse_set import certified, results
 from inverse_set.commands import verify
 from tests.quick import experiment, run_quick
 
 NUMBERS = {"samples", "inside", "beyond", "distance", "distance_per_dimension", "nearest", "vendi"}
-NUMBERS |= {"deciles", "largest_code", "saturated", "seed_steps", "steps", "seconds"}
+NUMBERS |= {"found", "deciles", "largest_code", "saturated", "seed_steps", "steps", "seconds"}
 
 
 def test_levels_are_all_reached_and_written(tmp_path):
@@ -32,6 +36,33 @@ def test_levels_are_all_reached_and_written(tmp_path):
     samples, record = results.load(tmp_path / "higher" / "seed1")
     assert len(samples.images) == 30 and record["seed"] == 1
     assert verify.main(tmp_path / "higher" / "seed1") == 0
+
+
+def test_seconds_are_of_a_run_that_compiles_nothing():
+    """The run before it is of the very program: XLA has nothing left to do, at another seed too."""
+    if not FLAGS.is_parsed():
+        FLAGS(["experiments"])
+    model, compiled, timed = inverse_set.load("mini"), [], []
+
+    def count(event, seconds, **_):
+        if event.endswith("backend_compile_duration"):
+            compiled.append(seconds)
+
+    def sample(*arguments):
+        before = len(compiled)
+        found = certified.sample(*arguments)
+        timed.append(len(compiled) - before)
+        return found
+
+    row = common.Row("row", ("fc8/monarch:p90:p99.9",), num_samples=7, num_seeds=3)
+    jax.monitoring.register_event_duration_secs_listener(count)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(common, "certified", types.SimpleNamespace(sample=sample))
+        patch.setattr(common, "_warm", set())
+        for seed in (0, 1):
+            found, _ = common.sample(model, row, seed)
+            assert len(found.samples.images) == 7
+    assert len(timed) == 3 and timed[0] > 0 and timed[1:] == [0, 0]
 
 
 def test_codes_that_start_as_one(tmp_path):

@@ -6,13 +6,17 @@ import pathlib
 import re
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import stats
 
-from experiments import claims, paper
+from experiments import claims, common, paper
+from inverse_set import metrics, results
 from inverse_set.metrics import Interval
+from inverse_set.types import Constraint
 
 
 def table(**rows):
@@ -28,11 +32,15 @@ def table(**rows):
     [
         ((3, 1), (1, 0.5), claims.AGREE),
         ((1, 0.5), (3, 1), claims.DISAGREE),
-        ((2, 1), (1, 1), claims.UNKNOWN),
+        ((2, 0.9), (1, 0.4), claims.AGREE),  # half of the difference's interval: 0.985
+        ((2, 0.9), (1, 0.5), claims.UNKNOWN),  # 1.03
+        ((1, 0), (1, 0), claims.DISAGREE),
+        ((1, 1), (1, 1), claims.UNKNOWN),
+        ((2, np.nan), (1, 0.1), claims.UNKNOWN),
         ((np.nan, 0), (1, 1), claims.UNKNOWN),
     ],
 )
-def test_more_needs_intervals_that_are_apart(a, b, verdict):
+def test_more_needs_a_difference_that_is_positive_throughout_its_interval(a, b, verdict):
     found = claims.more(table(x={"d": a}, y={"d": b}), "d", "x", "y", "what")
     assert found.verdict == verdict and found.says.startswith("what: ")
     assert claims.more({}, "d", "x", "y", "what").verdict == claims.UNKNOWN
@@ -41,32 +49,74 @@ def test_more_needs_intervals_that_are_apart(a, b, verdict):
 @pytest.mark.parametrize(
     ("a", "b", "sign", "verdict"),
     [
+        ((31.7, 1.5), (31.5, 1.6), 1, claims.UNKNOWN),  # a mean that is higher by chance
+        ((31.7, 1.5), (31.5, 1.6), -1, claims.UNKNOWN),
         ((1, 0), (1, 0), 1, claims.AGREE),
+        ((1, 0), (1, 0), -1, claims.AGREE),
         ((0.9, 0.2), (1, 0), 1, claims.UNKNOWN),
         ((0.5, 0.2), (1, 0), 1, claims.DISAGREE),
         ((0.5, 0.2), (1, 0), -1, claims.AGREE),
         ((2, 0.2), (1, 0), -1, claims.DISAGREE),
+        ((2, 0.2), (1, 0), 1, claims.AGREE),
     ],
 )
-def test_no_less_forgives_what_lies_within_the_intervals(a, b, sign, verdict):
+def test_no_less_agrees_only_where_the_interval_leaves_no_less(a, b, sign, verdict):
     found = claims.no_less(table(x={"d": a}, y={"d": b}), "d", "x", "y", "what", sign)
     assert found.verdict == verdict
 
 
-def test_inside_means_every_sample():
-    assert claims.all_inside(table(x={"inside": (1, 0)})).verdict == claims.AGREE
-    found = claims.all_inside(table(x={"inside": (1, 0)}, y={"inside": (0.998, 0)}))
-    assert found.verdict == claims.DISAGREE and "0.998" in found.says
+def test_the_interval_of_a_difference_is_no_narrower_than_welchs():
+    rng = np.random.default_rng(0)
+    for spread in (1, 0.1, 4):
+        a, b = rng.normal(1, 1, 5), rng.normal(0, spread, 5)
+        gap = claims.difference(metrics.interval(a), metrics.interval(b))
+        welch = stats.ttest_ind(a, b, equal_var=False).confidence_interval()
+        assert gap.low <= welch.low and gap.high >= welch.high
+        assert gap.high - gap.low < 1.4 * (welch.high - welch.low)
+
+
+def test_inside_means_every_sample_that_was_asked_for():
+    """What the certificate turned down counts, and so does what was not found."""
+    whole = {"inside": (1, 0), "found": (1, 0)}
+    assert claims.all_inside(table(x=whole)).verdict == claims.AGREE
+    for number, short in (("inside", 0.998), ("found", 0.7)):
+        found = claims.all_inside(table(x=whole, y=whole | {number: (short, 0)}))
+        assert found.verdict == claims.DISAGREE and str(short) in found.says
     assert claims.all_inside({}).verdict == claims.UNKNOWN
-    assert claims.all_inside(table(x={"distance": (1, 0)})).verdict == claims.UNKNOWN
+    assert claims.all_inside(table(x={"inside": (1, 0)})).verdict == claims.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("kept", "dropped", "inside"), [(9, 1, 0.9), (10, 0, 1.0), (0, 3, 0.0), (0, 0, 0.0)]
+)
+def test_what_the_certificate_turned_down_is_counted(kept, dropped, inside):
+    """Of ten samples asked for: a run of so many kept, all inside, and so many turned down."""
+    rows = np.arange(kept)
+    samples = results.SampleSet(
+        np.zeros((kept, 2, 2, 3), np.uint8),
+        *(np.random.default_rng(0).normal(size=(4, kept, 2)) * [[[1]], [[0]], [[1]], [[1]]]),
+        rows,
+        rows,
+    )
+    result = types.SimpleNamespace(seed_steps=1, sample_steps=1)
+    found = types.SimpleNamespace(
+        samples=samples,
+        constraints=[Constraint("a", -1, 1)] * 2,
+        dropped=dropped,
+        result=result,
+    )
+    numbers = common.measure(found, 1.0, 10)
+    assert (numbers["inside"], numbers["found"]) == (inside, kept / 10)
 
 
 def test_what_was_measured_once_stands_for_itself():
-    """Real pictures have one figure and no interval."""
+    """Real pictures have one figure and no interval; ours of one run decide nothing."""
     once = {"agreement1": (0.9, np.nan)}
     for mean, verdict in ((0.8, claims.DISAGREE), (0.95, claims.AGREE), (0.88, claims.UNKNOWN)):
         rows = table(ours={"agreement1": (mean, 0.03)}, real=once)
         assert claims.no_less(rows, "agreement1", "ours", "real", "").verdict == verdict
+    rows = table(ours={"agreement1": (0.99, np.nan)}, real=once)
+    assert claims.no_less(rows, "agreement1", "ours", "real", "").verdict == claims.UNKNOWN
 
 
 def test_what_has_too_few_samples_is_said():
@@ -80,15 +130,24 @@ def test_the_ratio_with_ppgn_decides():
         found = claims.diversity(table(**rows))
         return [f.verdict for f in found if "monarch, ours: dist" in f.says]
 
-    rows = {"monarch_ours": {"distance": (13, 1)}, "monarch_ppgn": {"distance": (10, 1)}}
+    rows = {"monarch_ours": {"distance": (15, 1)}, "monarch_ppgn": {"distance": (10, 1)}}
     assert verdicts(rows) == [claims.AGREE]
-    rows["monarch_ours"]["distance"] = (12.9, 1)
+    rows["monarch_ours"]["distance"] = (13.5, 1)  # of 13 and 1.6 either way
+    assert verdicts(rows) == [claims.UNKNOWN]
+    rows["monarch_ours"]["distance"] = (11, 1)
     assert verdicts(rows) == [claims.DISAGREE]
 
 
 def test_units_are_counted_and_those_that_fail_named():
     """What PPGN has is asked; or, in the last lines, what real pictures have where that is less."""
-    good = {"inside": 1, "ratio": 1.4, "ratio_real": 1.2, "nearest": 12, "nearest_ppgn": 11}
+    good = {
+        "inside": 1,
+        "found": 1,
+        "ratio": 1.4,
+        "ratio_real": 1.2,
+        "nearest": 12,
+        "nearest_ppgn": 11,
+    }
     good |= {"vendi": 5, "vendi_ppgn": 4, "kernel": 0.1, "kernel_ppgn": 0.1}
     good |= {"agreement1": 0.9, "agreement1_ppgn": 0.9, "agreement1_real": 0.8}
     units = {"a": good, "b": good | {"ratio": 1.25}, "c": good | {"agreement1": 0.85}}
@@ -164,7 +223,7 @@ def test_the_document_says_what_the_tables_say(tmp_path):
     said = path.read_text()
     assert all(claim.title in said for claim in claims.CLAIMS)
     part = said.split("## Fig. 8")[1].split("\n## ")[0]
-    assert "**cannot tell**: distance, eq. 6 stopped when inside, eq. 15: 7.5 ± 1" in part
+    assert "**undecided**: distance, eq. 6 stopped when inside, eq. 15: 7.5 ± 1" in part
     assert "**agree**: distance, eq. 6 carried on, eq. 15: 20 ± 1 against 7 ± 1" in part
     assert "| eq6 on | 20 ± 1 |" in part and "vendi" not in part and "5 seeds" in part
     assert said.count("not run") == len(claims.CLAIMS) - 1
