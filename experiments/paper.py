@@ -160,6 +160,8 @@ def opening(folders, asked, earlier=0):
         "experiments' tables. A verdict's intervals are over the seeds; where a margin is asked",
         "instead, it says so. Distances are between encodings E(G(c)). What pictures show is for",
         f"the eye. The model is small ({size}): none of this speaks for CaffeNet.",
+        "The second classifier learnt from the same pictures as the model, by the same recipe: its",
+        "verdicts, and distances in its space, are not independent and say nothing on naturalness.",
         "",
         f"{len(ran)} of {len(folders)} experiments ran, seeds: {', '.join(map(str, seeds)) or 0}.",
     ]

@@ -20,7 +20,8 @@ Rows of a unit, of 100 samples (--num_samples, the paper's 500):
 Inside should be 1 for ours.  The paper's claim is a distance 1.16 to 1.22 times PPGN's.  With
 --data, `kernel` is the kernel distance to the real pictures in the interval, in E's space, and
 `kernel_judge` in that of a second classifier; agreement1 and agreement5 say how often that one
-names the unit's class first, or among its first five.
+names the unit's class first, or among its first five.  It learnt from the same pictures as the
+model: that says nothing on how natural samples are.
 
 The paper's units are a volcano, a cardoon and toilet tissue.  On the bundled model they are alp for
 the mountain, and two of its most vivid objects; every_unit asks the same of twenty others.
