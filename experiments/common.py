@@ -32,6 +32,7 @@ TABLE = ("samples", "inside", "distance", "nearest", "vendi", "saturated", "step
 flags.DEFINE_string("model", "mini", "which model: mini or caffenet")
 flags.DEFINE_string("weights", None, "random:SEED for untrained networks")
 flags.DEFINE_string("out", None, "folder to write; default runs/paper/NAME")
+flags.DEFINE_string("data", None, "folder of Tiny ImageNet, for what is held against real pictures")
 flags.DEFINE_boolean("quick", False, "2 seeds of 30 samples: does it run, not what does it find")
 flags.DEFINE_integer("seeds", 5, "repetitions", lower_bound=1)
 flags.DEFINE_integer("num_samples", 100, "samples a run (the paper's: 500)", lower_bound=10)

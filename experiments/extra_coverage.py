@@ -22,7 +22,6 @@ from inverse_set.models import units
 from inverse_set.settings import Settings
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("data", None, "folder of Tiny ImageNet, whose pictures are to be covered")
 ASKED = "fc8/bell pepper:p99:p99.9"
 SIZES = (25, 50, 100)
 COLUMNS = ("samples", "density", "coverage", "over_direct")

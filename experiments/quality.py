@@ -34,7 +34,6 @@ from inverse_set.models import bind, units
 from inverse_set.settings import Settings
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("data", None, "folder of Tiny ImageNet")
 
 UNITS, SAMPLES, SEEDS, SHOWN, BATCH = 50, 50, 10, 30, 100
 

@@ -36,7 +36,6 @@ from inverse_set.models import units
 from inverse_set.settings import Settings
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("data", None, "folder of Tiny ImageNet, for distances to real pictures")
 
 PAPER = {
     "volcano": "fc8/volcano:50:60",

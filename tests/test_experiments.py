@@ -1,8 +1,6 @@
 """Experiments in their quick form: what they write, and that every sample lies inside."""
 
 import pathlib
-import subprocess
-import sys
 import types
 
 import jax
@@ -14,7 +12,7 @@ import inverse_set
 from experiments import common, panels
 from inverse_set import certified, results
 from inverse_set.commands import verify
-from tests.quick import experiment, run_quick
+from tests.quick import experiment, run_quick, said_by
 
 NUMBERS = {"samples", "inside", "beyond", "distance", "distance_per_dimension", "nearest", "vendi"}
 NUMBERS |= {"found", "deciles", "largest_code", "saturated", "seed_steps", "steps", "seconds"}
@@ -123,9 +121,8 @@ def test_units_of_both_kinds_are_reached(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["fig1_levels", "table1_diversity", "extra_coverage"])
-def test_missing_weights_end_in_two_lines(name, tmp_path, monkeypatch):
+def test_missing_weights_end_in_two_lines(name, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("INVERSE_SET_HOME", str(tmp_path))
-    command = [sys.executable, "-m", f"experiments.{name}", "--model=caffenet", "--quick"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 4 and "weights are missing" in done.stderr
-    assert "Traceback" not in done.stderr
+    with pytest.raises(SystemExit) as ended:
+        said_by(name, tmp_path, "--model=caffenet")
+    assert ended.value.code == 4 and "weights are missing" in capsys.readouterr().err

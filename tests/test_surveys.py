@@ -1,9 +1,5 @@
 """Experiments that hold samples against rivals and photographs, in their quick form."""
 
-import csv
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,7 +8,7 @@ from experiments import every_unit, rival
 from inverse_set import results
 from inverse_set.commands import verify
 from inverse_set.models import zoo
-from tests.quick import experiment, run_quick
+from tests.quick import experiment, lines, run_quick, said_by
 
 
 def test_ours_against_ppgn(tmp_path):
@@ -40,18 +36,12 @@ def test_ours_against_ppgn(tmp_path):
 
 
 def test_coverage_needs_pictures_and_grows_with_the_sample(tmp_path, pytestconfig):
-    command = [sys.executable, "-m", "experiments.extra_coverage", "--quick", f"--out={tmp_path}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 1 and "--data=DIR" in done.stderr
-    assert "Traceback" not in done.stderr
+    with pytest.raises(SystemExit, match="--data=DIR"):
+        experiment("extra_coverage", tmp_path)
     data = pytestconfig.getoption("data")
     if not data:
         pytest.skip("give --data=DIR to hold samples against real pictures")
-    command.append(f"--data={data}")
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr[-2000:]
-    with open(tmp_path / "runs.csv", newline="") as file:
-        runs = list(csv.DictReader(file))
+    runs, _, _ = experiment("extra_coverage", tmp_path, f"--data={data}")
     rows = {(run["row"], run["seed"]): float(run["coverage"]) for run in runs}
     assert all(0 <= value <= 1 for value in rows.values())
     for run in runs:
@@ -62,30 +52,27 @@ def test_coverage_needs_pictures_and_grows_with_the_sample(tmp_path, pytestconfi
 
 
 def test_every_unit_is_held_against_pictures(tmp_path, pytestconfig):
-    command = [sys.executable, "-m", "experiments.every_unit", "--quick", f"--out={tmp_path}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 1 and "--data=DIR" in done.stderr
+    with pytest.raises(SystemExit, match="--data=DIR"):
+        said_by("every_unit", tmp_path)
     data = pytestconfig.getoption("data")
     if not data:
         pytest.skip("give --data=DIR to hold samples against real pictures")
-    done = subprocess.run([*command, f"--data={data}"], capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr[-2000:]
-    with open(tmp_path / "runs.csv", newline="") as file:
-        rows = {
-            row["row"]: {k: float(row[k]) for k in row if k != "row"}
-            for row in csv.DictReader(file)
-        }
+    said = said_by("every_unit", tmp_path, f"--data={data}")
+    rows = {
+        row["row"]: {k: float(row[k]) for k in row if k != "row"}
+        for row in lines(tmp_path / "runs.csv")
+    }
     labels = zoo.load("mini").encoder.labels
     assert set(rows) == {labels[i].split(",")[0] for i in every_unit.chosen(len(labels))[:2]}
     shares = [row["ratio_real"] for row in rows.values()]
-    assert shares == sorted(shares) and f"median {np.median(shares):.3g}" in done.stdout
+    assert shares == sorted(shares) and f"median {np.median(shares):.3g}" in said
     for row in rows.values():
         assert row["pictures"] > 20 and 0.8 < row["ratio_real"] < 2
         assert row["inside"] == 1 and row["samples"] == 20
         assert row["agreement1"] > 10 / len(labels) and row["nearest"] > 5
     farther = sum(row["nearest"] > row["nearest_ppgn"] for row in rows.values())
-    assert f"nearest neighbour farther: {farther} of 2 units" in done.stdout
-    assert "all of these: " in done.stdout
+    assert f"nearest neighbour farther: {farther} of 2 units" in said
+    assert "all of these: " in said
     with Image.open(tmp_path / "figure.png") as figure:
         assert figure.width > 1280 and figure.height > 2 * 128
 
