@@ -68,7 +68,7 @@ def test_codes_that_start_as_one(tmp_path):
     assert all(float(run["inside"]) == 1 for run in runs)
     distance = {(run["row"], run["seed"]): float(run["distance"]) for run in runs}
     for seed in "01":
-        assert distance["eq6_equal", seed] == 0 < distance["eq15", seed]
+        assert distance["eq6_equal", seed] < 0.2 * distance["eq15", seed]
         assert distance["eq6_on", seed] > 1.3 * distance["eq15", seed]
 
 
