@@ -112,7 +112,8 @@ def sample(
         return asked_to_stop is None or time.perf_counter() - asked_to_stop < GRACE
 
     activations = bind.measure(model, images, chosen, go_on=go_on)
-    progress("certificate", len(images), len(images), "pictures")
+    if len(images):
+        progress("certificate", len(images), len(images), "pictures")
     read = ~np.isnan(activations).any(1)
     keep = accepted(activations, constraints, settings.rule)
     raw = bind.raw_activations(model, chosen, result.codes)
