@@ -3,13 +3,13 @@
     python -m experiments.fig8_same_start
     python -m experiments.fig8_same_start --model=caffenet --seeds=1
 
-Every row should say inside 1.  At exactly equal codes the gradient of eq. 6 is the same for all
-(a saddle): nothing sets them apart but the rounding, where that differs from row to row of a batch
-(on some processors it does, by 4e-7 of the gradient), and that row should have next to no distance.
-So in the other rows each code is moved by normal noise of a thousandth of the natural standard
-deviation; Adam's normalised steps enlarge it, with eq. 15 too.  Until all are inside, which takes few
-steps, eq. 6 should gain hardly anything over eq. 15; where it goes on until diversity stops growing,
-or the budget ends, it should take the codes far apart.
+Every row should say inside 1. At exactly equal codes the gradient of eq. 6 is the same for all (a
+saddle): nothing sets them apart but the rounding, where that differs from row to row of a batch
+(on some processors it does, by 4e-7 of the gradient), and that row should have next to no
+distance. So in the other rows each code is moved by normal noise of a thousandth of the natural
+standard deviation; Adam's normalised steps enlarge it, with eq. 15 too. Until all are inside,
+which takes few steps, eq. 6 should gain hardly anything over eq. 15; where it goes on until
+diversity stops growing, or the budget ends, it should take the codes far apart.
 """
 
 import jax
