@@ -5,6 +5,7 @@ from inverse_set.models.generator import Deconv, Plan
 from inverse_set.models.pixels import Pixels, from_pictures
 
 SIDE = 64  # pixels
+WIDEST = 1024  # of a plan; fc6 has 32 times as many units
 PIXELS = Pixels(4.0, (2.0, 2.0, 2.0))  # the classifier reads [-2, 2]
 DRAWN = Pixels(1.0)  # the generator draws [0, 1]
 

@@ -222,6 +222,9 @@ def _bundled(name, part, seed):
     labels = tuple(record["labels"])
     if record["resolution"] != side:
         raise ValueError(f"expected a resolution of {side}, file has {record['resolution']}")
+    # Beyond, JAX 0.9 counts a layer's entries in 64 bits, and warns that it may not.
+    if record["width"] > mini.WIDEST:
+        raise ValueError(f"expected a width of at most {mini.WIDEST}, file has {record['width']}")
     plan = mini.classifier_plan(len(labels), record["width"])
     if seed is not None:
         part = _drawn(name, weights.shapes(Classifier(plan), (side, side, 3)), seed)
