@@ -78,7 +78,9 @@ def sample(
     _check_shapes(networks, asked, settings, start, num_samples)
     _check_natural(natural, start)
     problem, descent, walk, beta = _plan(networks, asked, start, settings, natural)
-    walks = settings.method == "incremental" and num_samples > len(start)
+    # The refining walk moves the seeds too, whether or not more samples are wanted.
+    moves = num_samples > len(start) or settings.walk == "refine"
+    walks = settings.method == "incremental" and moves
     state = seeds.init(problem, descent, start)
     if _compile(state, problem, descent, walk if walks else None, key, progress):
         return _finish(Status.INTERRUPTED, state, start, [_nothing(state, problem, descent)])
@@ -344,7 +346,7 @@ def _walk(walker, problem, walk, wanted, patience, progress):
         length = float(np.mean(kept) / beta) if kept else float("nan")
         return found, _Walked(status, taken, length, count)
 
-    if count == 0:
+    if count == 0 and wanted:
         return ended(Status.NON_FINITE)
     while gained < wanted:
         steps = min(capacity, pace.steps, -(-(wanted - gained) // count))

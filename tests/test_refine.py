@@ -281,3 +281,13 @@ def test_a_whole_run_fills_both_arcs_and_repeats_itself():
 def test_what_cannot_work_is_refused(changes, said):
     with pytest.raises(ValueError, match=said):
         check(resolve(Settings(walk="refine", **changes)))
+
+
+def test_seeds_are_refined_whether_or_not_more_samples_are_wanted():
+    asked, start = [Constraint("f", 0.2, 0.6)], np.asarray([[-2.0], [-1.0], [0.5], [2.5]], "f4")
+    exactly = run.sample(toys.CIRCLE, asked, start, 4, Settings(walk="refine"))
+    more = run.sample(toys.CIRCLE, asked, start, 5, Settings(walk="refine"))
+    direct = run.sample(toys.CIRCLE, asked, start, 4, Settings())
+    assert exactly.status == Status.OK
+    np.testing.assert_array_equal(exactly.codes, more.codes[:4])
+    assert not (exactly.codes == direct.codes).any()
