@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -547,3 +548,18 @@ def test_a_ready_run_that_is_damaged_removes_nothing(tmp_path):
     before = contents(tmp_path)
     assert f"delete {ready}" in refusal(results.load, tmp_path).remedy
     assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("linked", ["ready", "images"])
+def test_nothing_is_moved_out_of_a_folder_that_a_link_leads_to(tmp_path, linked):
+    victim, ours = save(tmp_path / "victim", NEW), tmp_path / "run" / OURS
+    before = sorted(victim.rglob("*"))
+    if linked == "ready":
+        ours.mkdir(parents=True)
+        (ours / "ready").symlink_to(victim)
+    else:
+        ready = save(ours / "ready", NEW)
+        shutil.rmtree(ready / "images")
+        (ready / "images").symlink_to(victim / "images")
+    refusal(results.load, tmp_path / "run")
+    assert sorted(victim.rglob("*")) == before

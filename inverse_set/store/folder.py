@@ -147,8 +147,12 @@ def commit(claimed):
 
 
 def unfinished(folder):
-    """Whether a saved run still has to take its place."""
-    return (folder / OURS / _READY).is_dir()
+    """Whether a saved run still has to take its place.
+
+    A link is none of ours: what it leads to is another's, and would be moved here.
+    """
+    ready = folder / OURS / _READY
+    return ready.is_dir() and not ready.is_symlink()
 
 
 def recover(folder):
@@ -192,6 +196,8 @@ def _place_but_samples(folder, ready, manifest):
         what = f"{manifest} is damaged: {error}"
         raise ResultsError(what, f"delete {ready} to keep the run before it") from error
     old, images = _listed(folder), folder / "images"
+    if (ready / "images").is_symlink():
+        raise ResultsError(f"{ready / 'images'} is a link", f"delete {ready}: no run left it so")
     waiting = [name for name in sorted(new) if (ready / name).exists()]
     _pictures(folder)
     _check_strangers(folder, waiting, old)
