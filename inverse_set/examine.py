@@ -8,6 +8,7 @@ at a time is in memory.
 import hashlib
 import math
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -176,7 +177,7 @@ def stated_intervals(run):
             return None
         low, high = each.get("low"), each.get("high")
         low, high = -np.inf if low is None else low, np.inf if high is None else high
-        if not all(isinstance(bound, int | float) for bound in (low, high)) or not low <= high:
+        if not (_is_bound(low) and _is_bound(high) and low <= high):
             return None
         found.append((each["name"], low, high))
     return found
@@ -185,6 +186,12 @@ def stated_intervals(run):
 def is_text(value):
     """Whether run.json's value is a text of a length that makes sense."""
     return isinstance(value, str) and len(value) <= MAX_TEXT
+
+
+def _is_bound(value):
+    """Whether it is a number that a float can hold; JSON's integers have no end."""
+    most = sys.float_info.max
+    return isinstance(value, float) or (isinstance(value, int) and -most <= value <= most)
 
 
 def _is_count(value):

@@ -401,6 +401,14 @@ def test_pictures_outside_are_named(drawn, tmp_path, capsys):
     assert [line.split()[0] for line in lines] == [f"images/{i:05d}.png" for i in outside]
 
 
+@pytest.mark.parametrize("bound", [10**400, -(10**400)], ids=["above", "below"])
+def test_a_bound_that_no_float_holds_is_no_interval(bound):
+    low, high = min(bound, 0), max(bound, 0)
+    assert (
+        examine.stated_intervals({"constraints": [{"name": "f", "low": low, "high": high}]}) is None
+    )
+
+
 @pytest.mark.parametrize("status", [Status.PARTIAL, Status.INTERRUPTED, Status.NON_FINITE])
 def test_an_honest_partial_run_verifies(drawn, tmp_path, capsys, status):
     results.save(tmp_path, *drawn, record(status, 10), {}, "partial")
