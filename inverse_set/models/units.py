@@ -90,7 +90,7 @@ def _channel(network, layer, name, count):
         last = network.plan[-1].name
         raise UserError(
             f"unit {name!r} of {layer} is no number",
-            f"units of {layer} are 0 to {count - 1}; only {last} units have names",
+            f"units of {layer} are 0 to {count - 1}; only units of {last} and {PROB} have names",
         )
     found, synonyms = _classes(network, name)
     if len(found) > 1:
