@@ -78,7 +78,7 @@ def test_reports_tell_what_is_early_and_ask_to_stop(capsys):
         assert report("certificate", 0, 4, "pictures")
     said = capsys.readouterr().err.splitlines()
     assert said[0] == "start: 0 of 1, codes" and said[1] == "seeds: 1 of 9, 2 of 4 inside"
-    assert said[2].endswith("stopping: what was found is certified and saved")
+    assert said[2].endswith(f"; {progress.STOPPING}")
     assert said[3] == "certificate: 0 of 4, pictures"
     with pytest.raises(KeyboardInterrupt), progress.reporting(early=("start",)) as report:
         report("start", 0, 1, "codes")

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from inverse_set.commands import signals
 from inverse_set.errors import shown
 
+STOPPING = "stopping: what was found is certified and saved; a second Ctrl-C saves nothing"
 EVERY = 5.0  # seconds between two lines of one phase
 
 
@@ -28,7 +29,7 @@ def reporting(early=()):
             nonlocal told
             stop.early = phase in early
             if stop.asked and not told:
-                told, note = True, f"{note}; stopping: what was found is certified and saved"
+                told, note = True, f"{note}; {STOPPING}"
             show(phase, done, total, shown(note), told)
             return stop.asked
 
