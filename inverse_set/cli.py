@@ -7,6 +7,7 @@ weights; 75 interrupted, what was found is kept.
 import difflib
 import importlib.metadata
 import os
+import signal
 import sys
 import traceback
 
@@ -321,4 +322,6 @@ def main():
     if refused:
         _complain(f"standard output: {refused.strerror}", "send it elsewhere")
         code = code or errors.USAGE
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # all is done: the exit code says what came of it
     sys.exit(code)

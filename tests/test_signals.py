@@ -34,6 +34,31 @@ def test_a_signal_interrupts_at_once_where_nothing_was_found(number):
         assert stop.asked
 
 
+@BOTH
+def test_a_second_signal_does_not_break_off_what_the_first_cleans_up(number):
+    with signals.polite(early=True) as stop:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+        signal.raise_signal(number)
+        assert stop.asked
+
+
+LEAVING = """
+import atexit, os, signal, sys
+from inverse_set import cli
+cli.run = lambda arguments: 75
+atexit.register(os.kill, os.getpid(), signal.{name})
+cli.main()
+"""
+
+
+@BOTH
+def test_a_signal_to_a_process_that_is_leaving_keeps_its_exit_code(number):
+    command = [sys.executable, "-c", LEAVING.format(name=number.name)]
+    left = subprocess.run(command, capture_output=True, text=True)
+    assert (left.returncode, left.stdout, left.stderr) == (75, "", "")
+
+
 BUSY = """
 import hashlib
 from inverse_set.commands import signals
@@ -51,7 +76,7 @@ def busy(early, rounds):
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, **pipes) as process:
         assert process.stdout.readline() == "busy\n"
-        time.sleep(1)  # it has said so before it begins
+        time.sleep(0.5)  # it has said so before it begins
         began = time.monotonic()
         process.send_signal(signal.SIGTERM)
         out, said = process.communicate(timeout=120)
@@ -65,7 +90,7 @@ def test_compiled_code_is_left_within_two_seconds():
 
 
 def test_compiled_code_is_not_left_where_something_was_found():
-    code, out, said, _ = busy(early=False, rounds=2 * 10**6)
+    code, out, said, _ = busy(early=False, rounds=8 * 10**6)
     assert (code, out, said) == (0, "done\n", "")
 
 

@@ -41,9 +41,10 @@ def polite(early=False):
     stop = Stop(early)
 
     def handle(number, frame):
-        stop.asked = True
-        signal.signal(signal.SIGINT, _interrupt)
-        if stop.early:
+        first, stop.asked = not stop.asked, True
+        if not stop.early:
+            signal.signal(signal.SIGINT, _interrupt)
+        elif first:  # a second one would break off what the first one cleans up
             raise KeyboardInterrupt
 
     with _handled(handle), _watched(stop):
