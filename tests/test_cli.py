@@ -342,12 +342,17 @@ def test_steps_that_do_not_fit_into_memory(capsys, monkeypatch, tmp_path):
     many = sampling(tmp_path / "x", "--num_samples=200", "--num_seeds=100")
     said = refused(capsys, [*many, "--batch=100"], 2, "100 codes need about", "GiB are free")
     largest = int(said.partition("--batch=")[2].split()[0])
-    assert 5 < largest < 20
+    assert 3 < largest < 12
     assert not (tmp_path / "x").exists()
     assert cli.run([*many, "--dry_run"]) == 0
     assert f"taken {largest} at a time" in capsys.readouterr().err
-    monkeypatch.setattr(memory, "free", lambda: 2**20)
-    refused(capsys, many, 2, "free some memory")
+    monkeypatch.setattr(memory, "free", lambda: 44 * 2**20)
+    refused(capsys, many, 2, "100 codes need about", "free some memory")
+    monkeypatch.setattr(memory, "free", lambda: 20 * 2**30)
+    endless = sampling(tmp_path / "x", "--num_samples=1000000", "--num_seeds=1000000")
+    said = refused(capsys, endless, 2, "need about", "20.0 GiB are free", "--num_seeds")
+    needed = 5 * 10**6 * 3 * 64**2 * 4 / 2**30
+    assert f"{needed:,.1f} GiB" in said
 
 
 def test_what_is_free_is_the_least_of_what_the_system_says(monkeypatch, tmp_path):

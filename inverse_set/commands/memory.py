@@ -62,16 +62,34 @@ def _group():
     return None
 
 
-def fit(model, units, count, batch, asked):
+def kept(model, num_samples, count):
+    """About the bytes of the float32 pictures that stay in memory.
+
+    Those of the samples are there twice while they are put together, those of the `count` codes
+    that move three times, in the state of a step and in its result.
+    """
+    return 4 * 3 * model.resolution**2 * (2 * num_samples + 3 * count)
+
+
+def fit(model, units, num_samples, count, batch, asked):
     """(codes at a time, a note or None) for steps of `count` codes; UserError if they cannot fit.
 
+    num_samples: pictures asked for, which are kept until they are saved.
     batch: codes at a time without a limit, None for all.  asked: a person said so.
     """
-    one, available = per_code(model, units), free()
-    at_once = min(count, batch or count)
-    if available is None or at_once * one <= SHARE * available:
+    one, available, pictures = per_code(model, units), free(), kept(model, num_samples, count)
+    if available is None:
         return batch, None
-    size = int(SHARE * available / one)
+    if pictures > SHARE * available:
+        raise UserError(
+            f"the pictures of {num_samples} samples and {count} seeds need about "
+            f"{_gib(pictures)}, {_gib(available)} are free",
+            "ask for fewer with --num_samples and --num_seeds, or use a machine with more",
+        )
+    at_once = min(count, batch or count)
+    if at_once * one <= SHARE * available - pictures:
+        return batch, None
+    size = int((SHARE * available - pictures) / one)
     told = (
         f"{at_once} codes need about {_gib(at_once * one)} in one step, {_gib(available)} are free"
     )

@@ -103,7 +103,7 @@ def _fitting(model, chosen, settings, values):
     """Settings whose steps fit into memory, with a note where that takes batches."""
     count = values.num_samples if settings.method == "joint" else values.num_seeds
     asked = values.batch is not None
-    batch, note = memory.fit(model, chosen, count, settings.micro, asked)
+    batch, note = memory.fit(model, chosen, values.num_samples, count, settings.micro, asked)
     if note:
         print(f"note: {note}", file=sys.stderr)
     return settings._replace(micro=batch)
