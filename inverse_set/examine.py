@@ -20,6 +20,7 @@ from inverse_set.types import Status
 
 BATCH_BYTES = 32 << 20  # of decoded pictures at a time
 MAX_BYTES = 8 << 30  # most that is read of any file
+COUNTS = ("num_seeds", "seeds_inside", "seed_steps", "sample_steps", "dropped")  # if they are there
 MAX_TEXT = 1000  # characters of a name; the longest that ships has 121
 
 
@@ -123,12 +124,15 @@ def _read_picture(path, shape):
 def record_itself(run, samples, tell):
     """Tells where run.json contradicts itself or samples.npz."""
     count, columns = samples.activations.shape
-    if run.get("samples") != count:
+    if not _is_count(run.get("samples")) or run["samples"] != count:
         tell(f"run.json counts {_short(run.get('samples'))} samples, samples.npz holds {count}")
     asked = run.get("num_samples")
     if "num_samples" in run and (not _is_count(asked) or count > asked):
         tell(f"run.json asks for {_short(asked)} samples, samples.npz holds {count}")
         asked = None
+    for key in COUNTS:
+        if key in run and not _is_count(run[key]):
+            tell(f"run.json counts {_short(run[key])} {key}")
     if "status" in run:
         _check_status(run, count, asked, tell)
     settings = run.get("settings")
@@ -148,6 +152,8 @@ def _check_status(run, count, asked, tell):
     if status is None:
         tell(f"run.json has the status {_short(name)}, which there is not")
         return
+    settings = run.get("settings")
+    joint = isinstance(settings, dict) and settings.get("method") == "joint"
     whole = count > 0 and count == (count if asked is None else asked)
     partial = count > 0 and count < (math.inf if asked is None else asked)
     contradicted = {
@@ -157,6 +163,8 @@ def _check_status(run, count, asked, tell):
         Status.BUDGET: not whole,
         Status.PARTIAL: not partial,
         Status.INFEASIBLE: count > 0,
+        # The joint method has all of its samples from the first, and may be stopped before its end.
+        Status.INTERRUPTED: not joint and asked is not None and count >= asked,
     }.get(status, False)
     if contradicted:
         of = "" if asked is None else f" of the {asked} asked for"

@@ -264,6 +264,10 @@ FORGERIES = {  # name: (what is done to a whole run, the lines said of it)
         says(status="partial", status_sentence=Status.PARTIAL.sentence),
         ["run.json says partial of a run with 4 samples of the 4 asked for"],
     ),
+    "status interrupted": (
+        says(status="interrupted", status_sentence=Status.INTERRUPTED.sentence),
+        ["run.json says interrupted of a run with 4 samples of the 4 asked for"],
+    ),
     "status unknown": (says(status="fine"), ["run.json has the status 'fine', which there is not"]),
     "status a list": (says(status=[1]), ["run.json has the status list, which there is not"]),
     "sentence": (
@@ -271,6 +275,9 @@ FORGERIES = {  # name: (what is done to a whole run, the lines said of it)
         ["run.json explains the status ok as 'all is well'"],
     ),
     "samples": (says(samples=5000), ["run.json counts 5000 samples, samples.npz holds 4"]),
+    "samples true": (says(samples=True), ["run.json counts True samples, samples.npz holds 4"]),
+    "dropped": (says(dropped=-1), ["run.json counts -1 dropped"]),
+    "seeds inside": (says(seeds_inside=0.5), ["run.json counts 0.5 seeds_inside"]),
     "no samples": (says(samples=REMOVED), ["run.json counts None samples, samples.npz holds 4"]),
     "num_samples": (
         says(num_samples=5000),
@@ -407,6 +414,14 @@ def test_a_bound_that_no_float_holds_is_no_interval(bound):
     assert (
         examine.stated_intervals({"constraints": [{"name": "f", "low": low, "high": high}]}) is None
     )
+
+
+def test_a_joint_run_may_be_stopped_with_all_of_its_samples(drawn, tmp_path, capsys):
+    settings = {"rule": "two_sided", "method": "joint"}
+    stopped = record(Status.INTERRUPTED, settings=settings)
+    results.save(tmp_path, *drawn, stopped, {}, "joint")
+    code, _, lines = judge(tmp_path, capsys)
+    assert code == 0 and not lines
 
 
 @pytest.mark.parametrize("status", [Status.PARTIAL, Status.INTERRUPTED, Status.NON_FINITE])
