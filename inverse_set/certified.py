@@ -92,6 +92,9 @@ def sample(
         codes = bind.starting_codes(model, codes, count, seed, chosen, intervals)
     progress("start", 1, 1, "starting codes")
     seconds["start"] = clock.lap()
+    # Compiled before there is anything to lose: a run that is stopped must not wait for it.
+    progress("compile", 0, 1, "the program of pictures before rounding")
+    bind.raw_activations(model, chosen, np.asarray(codes)[:1])
 
     def timed(phase, done, total, note):
         seconds[phase] = seconds.get(phase, 0.0) + clock.lap()
@@ -103,18 +106,20 @@ def sample(
     images = _bytes(result.images)
     result = result._replace(images=images)  # 500 full-size pictures are 390 MB in float32
     asked_to_stop = clock.last if result.status == Status.INTERRUPTED else None
+    reached = len(images)
 
     def go_on(done):
-        nonlocal asked_to_stop
+        nonlocal asked_to_stop, reached
         stop = progress("certificate", done, len(images), "pictures")
         if stop and asked_to_stop is None:
             asked_to_stop = time.perf_counter()
-        return asked_to_stop is None or time.perf_counter() - asked_to_stop < GRACE
+        late = asked_to_stop is not None and time.perf_counter() - asked_to_stop >= GRACE
+        reached = done if late else reached
+        return not late
 
     activations = bind.measure(model, images, chosen, go_on=go_on)
     if len(images):
         progress("certificate", len(images), len(images), "pictures")
-    read = ~np.isnan(activations).any(1)
     keep = accepted(activations, constraints, settings.rule)
     raw = bind.raw_activations(model, chosen, result.codes)
     columns = (
@@ -127,7 +132,7 @@ def sample(
         result.chain,
     )
     samples = results.SampleSet(*(column[keep] for column in columns))
-    dropped, unread = int((read & ~keep).sum()), int((~read).sum())
+    dropped, unread = int((~keep[:reached]).sum()), len(images) - reached
     status = Status.INTERRUPTED if unread else result.status
     if dropped and status not in (Status.NON_FINITE, Status.INTERRUPTED):
         status = Status.PARTIAL if keep.any() else Status.INFEASIBLE

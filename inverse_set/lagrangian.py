@@ -43,8 +43,8 @@ def gradient(networks, codes, duals, target, past, weight, objective, alive):
     the weight is that of the mean over pairs or of their raw sum (the paper).
     alive: `[K]`, which codes count; the others are no part of any pair, and have no gradient.
     Returns (gradient `[K, D]`, `Observation`, (multipliers, penalty), alive `[K]`): a code at which
-    a network or its gradient is NaN or infinite is alive no longer, and changes nothing for the
-    others.
+    a network or its gradient is NaN or infinite is alive no longer.  One at which a network is has
+    no part in the others' gradients; one whose gradient alone is was their partner this once.
     """
     distance, mean_pairs = objective
     observation, pull_back = jax.vjp(lambda codes: observe.observe(networks, codes), codes)

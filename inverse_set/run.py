@@ -117,6 +117,8 @@ def _compile(state, problem, descent, walk, key, progress):
     if progress("compile", 0, total, "the seeds' program"):
         return True
     seeds.advance(state, problem, descent, 0)
+    if _judged_apart(state.best):
+        _observe(problem.networks, state.codes, descent.micro_batch)
     if walk is not None:
         if progress("compile", 1, total, "the walk's program"):
             return True
@@ -156,9 +158,14 @@ def _as_judged(best, problem, descent):
 
     The descent's own is that on a CPU, where it is not thrown away in micro-batches.
     """
-    if best.observation is not None and jax.default_backend() == "cpu":
-        return best.observation
-    return _observe(problem.networks, best.codes, descent.micro_batch)
+    if _judged_apart(best):
+        return _observe(problem.networks, best.codes, descent.micro_batch)
+    return best.observation
+
+
+def _judged_apart(best):
+    """Whether the best codes have to be looked at again, in a program of its own."""
+    return best.observation is None or jax.default_backend() != "cpu"
 
 
 def working_memory(networks, asked, start, num_samples, settings):

@@ -83,6 +83,31 @@ def test_what_the_certificate_turns_down_is_dropped(monkeypatch):
         assert said in summary["nearest-neighbour distance"]
 
 
+def test_a_stop_during_the_certificate_keeps_what_it_came_to_in_time(monkeypatch):
+    """By a clock on which every batch takes longer than the grace: the first batch of two is read,
+    one of its pictures is NaN to it, which is no inside and no interruption either."""
+    real, batch = bind.measure, 2
+
+    def slow(model, images, chosen, go_on):
+        activations = real(model, images, chosen, batch, go_on)
+        activations[0] = np.nan
+        return activations
+
+    monkeypatch.setattr(bind, "measure", slow)
+    monkeypatch.setattr(certified, "GRACE", 0.0)
+    seen = []
+
+    def stop(phase, done, total, note):
+        seen.append(phase)
+        return phase == "certificate" and done == batch
+
+    found = certified.sample(load("mini"), ASKED, num_samples=12, num_seeds=4, progress=stop)
+    assert found.status == Status.INTERRUPTED
+    assert (len(found.samples.images), found.dropped, found.unread) == (1, 1, 10)
+    assert "10 more were not reached" in certified.summary(found)["share inside"]
+    assert seen.index("compile") < seen.index("seeds")
+
+
 def test_acceptance_by_rule():
     asked = [Constraint("a", 0.0, 1.0), Constraint("b", 5.0, 6.0)]
     rows = np.asarray([[0.5, 5.5], [0.5, 7.0], [-0.1, 5.5], [np.nan, 5.5]])

@@ -235,10 +235,14 @@ def _raw(networks, codes):
 
 
 def raw_activations(model, units, codes, batch=None):
-    """Activations `[n, P]` of the generator's pictures before clipping and rounding."""
+    """Activations `[n, P]` of the generator's pictures before clipping and rounding.
+
+    batch: codes at a time, None as many as `measure` takes; the last are filled up, so that any n
+    runs one program.
+    """
     if not len(codes):
         return np.zeros((0, len(units)), np.float32)
-    bare, size = jax.device_put(networks(model, units)), min(batch or _batch(model), len(codes))
+    bare, size = jax.device_put(networks(model, units)), batch or _batch(model)
     filled = _filled(codes, size)
     parts = [_raw(bare, filled[i : i + size]) for i in range(0, len(codes), size)]
     return np.concatenate(parts)[: len(codes)]
