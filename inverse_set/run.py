@@ -9,17 +9,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
-from inverse_set import constraints, diversity, observe, refine, sampler, seeds
+from inverse_set import constraints, natural_units, observe, sampler, seeds
 from inverse_set.settings import Natural, Settings, check, resolve
 from inverse_set.types import Status
 
-MIXING = 0.4  # of a step of the "refine" walk, the mean share of the way to another code
-REACH = 0.3  # the longest correction of the "refine" walk, as a share of the natural distance
-WAIT = 2  # updates of lambda and mu without another seed inside, before the rest is given up
 SLICE = 1.0  # seconds after which the device comes back to be asked whether it should go on
-ADAM = optax.adam(1.0)  # its rate is part of the problem's code scale: another compiles nothing
 
 
 class Result(NamedTuple):
@@ -76,8 +71,8 @@ def sample(
     networks = jax.device_put(networks)  # once, not with every compiled chunk
     check(settings)
     _check_shapes(networks, asked, settings, start, num_samples)
-    _check_natural(natural, start)
-    problem, descent, walk, beta = _plan(networks, asked, start, settings, natural)
+    natural_units.check(natural, start)
+    problem, descent, walk, beta = natural_units.plan(networks, asked, start, settings, natural)
     # The refining walk moves the seeds too, whether or not more samples are wanted.
     moves = num_samples > len(start) or settings.walk == "refine"
     walks = settings.method == "incremental" and moves
@@ -118,7 +113,7 @@ def _compile(state, problem, descent, walk, key, progress):
         return True
     seeds.advance(state, problem, descent, 0)
     if _judged_apart(state.best):
-        _observe(problem.networks, state.codes, descent.micro_batch)
+        natural_units.observe_jitted(problem.networks, state.codes, descent.micro_batch)
     if walk is not None:
         if progress("compile", 1, total, "the walk's program"):
             return True
@@ -142,7 +137,7 @@ def _finish(status, state, start, found, num_samples=0, inside=0, walked=None):
         nearest=np.asarray(state.nearest),
         penalty=float(state.penalty),
         kept_length=walked.kept_length if walked else float("nan"),
-        start_distance=_mean_square_distance(start) ** 0.5,
+        start_distance=natural_units.mean_square_distance(start) ** 0.5,
         chains_lost=inside - walked.alive if walked else 0,
     )
 
@@ -159,7 +154,7 @@ def _as_judged(best, problem, descent):
     The descent's own is that on a CPU, where it is not thrown away in micro-batches.
     """
     if _judged_apart(best):
-        return _observe(problem.networks, best.codes, descent.micro_batch)
+        return natural_units.observe_jitted(problem.networks, best.codes, descent.micro_batch)
     return best.observation
 
 
@@ -179,7 +174,7 @@ def working_memory(networks, asked, start, num_samples, settings):
     anything = Natural(code_square=1.0, feature_square=1.0)
     # Pixel distances would be measured on the start; they need no other memory.
     measured = settings._replace(distance="encoder")
-    problem, descent, _, _ = _plan(networks, asked, start, measured, anything)
+    problem, descent, _, _ = natural_units.plan(networks, asked, start, measured, anything)
     state = jax.eval_shape(lambda codes: seeds.init(problem, descent, codes), start)
     needed = seeds.advance.lower(state, problem, descent, 1).compile().memory_analysis()
     if settings.method == "joint":
@@ -206,95 +201,6 @@ def _check_shapes(networks, asked, settings, start, num_samples):
             f"expected activations {want} and features [K, F], "
             f"got {seen.activations.shape} and {seen.features.shape}"
         )
-
-
-def _check_natural(natural, start):
-    if natural.codes is None:
-        return
-    shape = np.shape(natural.codes)
-    if len(shape) != 2 or shape[0] < 2 or shape[1] != start.shape[1]:
-        raise ValueError(f"expected natural codes [M >= 2, {start.shape[1]}], got {shape}")
-
-
-def _mean_square_distance(points):
-    """Mean over i != j of |p_i - p_j|^2; points that are NaN or infinite are left out."""
-    known = jnp.isfinite(points).all(-1)
-    count = int(known.sum())
-    return float(diversity.pair_sum(points, known)) / max(count * (count - 1), 1)
-
-
-_observe = jax.jit(observe.observe_exactly, static_argnames="micro")
-
-
-def _plan(networks, asked, start, settings, natural):
-    """(problem, descent, walk, beta): the configuration in natural units."""
-    paper = settings.rule == "paper"
-    intervals = [(constraint.low, constraint.high) for constraint in asked]
-    if paper:
-        target = constraints.paper(intervals)
-    else:
-        target = constraints.two_sided(intervals, settings.margin, settings.guard)
-    target = jax.tree.map(lambda bound: bound.astype(start.dtype), target)
-    # Codes that all start alike have no spread of their own to measure by.
-    code_square = natural.code_square or _mean_square_distance(start) or 1.0
-    count, size = start.shape
-    micro_batch, weight = _micro(settings, count), 1.0
-    if not paper:
-        square = code_square if settings.distance == "code" else natural.feature_square
-        if square is None or settings.distance == "image":
-            observation = _observe(networks, start, micro_batch)
-            points = diversity.points_of(settings.distance, start, observation)
-            square = _mean_square_distance(points) or 1.0
-        weight = settings.diversity / square
-    box = [
-        None if bound is None else jnp.asarray(bound, start.dtype)[None]
-        for bound in (natural.lower, natural.upper)
-    ]
-    deviation = (code_square / (2 * size)) ** 0.5
-    code_scale = 1.0 if settings.optimiser else settings.rate * deviation
-    numbers = jnp.asarray(weight, start.dtype), jnp.asarray(code_scale, start.dtype)
-    problem = seeds.Problem(networks, target, *numbers, *box)
-    if settings.walk == "refine" and natural.codes is not None:
-        problem = problem._replace(natural=jnp.asarray(natural.codes, start.dtype))
-    patient = paper or settings.method == "joint"
-    descent = seeds.Descent(
-        optimiser=settings.optimiser or ADAM,
-        distance=settings.distance,
-        mean_pairs=not paper,
-        stop=settings.stop,
-        micro_batch=micro_batch,
-        max_steps=int(settings.seed_steps),
-        inner_steps=int(settings.inner_steps),
-        penalty=float(settings.penalty),
-        growth=float(settings.growth),
-        penalty_cap=float(settings.penalty_cap),
-        plateau_steps=int(settings.plateau),
-        give_up_after=seeds.NEVER if patient else WAIT * int(settings.inner_steps),
-    )
-    refinement = None
-    if settings.walk == "refine":
-        refinement = refine.Refinement(
-            encodings=settings.encodings,
-            noise=float(settings.noise / settings.step),
-            reach=float(REACH / settings.step),
-            mixing=MIXING,
-        )
-    walk = sampler.Walk(
-        distance=settings.distance,
-        memory=settings.memory,
-        backtrack=not paper,
-        mean_pairs=not paper,
-        micro_batch=micro_batch,
-        refinement=refinement,
-    )
-    beta = settings.step if paper else settings.step * code_square**0.5
-    return (*jax.device_put((problem, descent, walk)), float(beta))
-
-
-def _micro(settings, count):
-    """The micro-batch of `count` codes, None where all fit into one."""
-    one = settings.micro is None or (settings.micro >= count and settings.method == "incremental")
-    return None if one else min(settings.micro, count)
 
 
 def _capacity(step_bytes):

@@ -30,6 +30,7 @@ LEVELS = (
     ("refine",),
     ("sampler",),
     ("settings",),
+    ("natural_units",),
     ("run",),
     ("baselines.trace",),
     ("baselines.ppgn", "baselines.dgn_am", "baselines.pixel_am", "baselines.rejection"),
