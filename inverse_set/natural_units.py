@@ -102,7 +102,7 @@ def mean_square_distance(points):
 
 
 def check(natural, start):
-    """ValueError if the natural codes do not have the size of the start `[K, D]`, or are too few."""
+    """ValueError if natural codes are too few, or have not the size of the start `[K, D]`."""
     if natural.codes is None:
         return
     shape = np.shape(natural.codes)
