@@ -66,6 +66,8 @@ def test_a_full_disk_behind_standard_output_is_said():
 
 SLOW = """
 import importlib.abc, signal, sys
+for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background jobs inherit SIGINT ignored
+    signal.signal(number, signal.SIG_DFL)
 class Slow(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
         if name == "jax":
