@@ -10,6 +10,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -28,11 +29,14 @@ def _combine(matrix, parts):
     return [sum(c * part for c, part in zip(row, parts, strict=True) if c) for row in matrix]
 
 
-def _combine_squares(matrix, squares):
-    """matrix X matrix^T for a square table X of arrays."""
-    rows = [_combine(matrix, row) for row in squares]
-    columns = [_combine(matrix, column) for column in zip(*rows, strict=True)]
-    return list(zip(*columns, strict=True))
+def strided(x, row, column, rows, columns, stride):
+    """`rows` x `columns` pixels of images `[N, H, W, C]` from (row, column) on, `stride` apart.
+
+    Indexing would say the same as a gather, with kernels for its indices.
+    """
+    bottom, right = row + (rows - 1) * stride + 1, column + (columns - 1) * stride + 1
+    n, channels = x.shape[0], x.shape[-1]
+    return lax.slice(x, (0, row, column, 0), (n, bottom, right, channels), (1, stride, stride, 1))
 
 
 def interleave(squares):
@@ -49,24 +53,41 @@ def pad(x, rows, columns, value=0.0):
     return lax.pad(x, jnp.asarray(value, x.dtype), (none, (*rows, 0), (*columns, 0), none))
 
 
+def _pairs(matrix, x, axis):
+    """One axis of length 2 t + 2 as t overlapping fours, each combined by a row of `matrix`.
+
+    Returns the combinations along a new first axis.
+    """
+    length = x.shape[axis] // 2
+    x = x.reshape(*x.shape[:axis], length, 2, *x.shape[axis + 1 :])
+    places = [
+        lax.squeeze(
+            lax.slice_in_dim(
+                lax.slice_in_dim(x, late, length - 1 + late, axis=axis), odd, odd + 1, axis=axis + 1
+            ),
+            (axis + 1,),
+        )
+        for late in (0, 1)
+        for odd in (0, 1)
+    ]
+    return jnp.stack(_combine(matrix, places))
+
+
 @partial(jax.jit, static_argnums=2)  # traced once a shape, not once a call
 def _minimal(x, kernel, padding):
     """A 3x3 convolution by Winograd's minimal filtering: 16 products where 36 would do."""
-    n, height, width, inputs = x.shape
+    n, height, width, _ = x.shape
     rows, columns = height + 2 * padding - 2, width + 2 * padding - 2
     down, across = -(-rows // 2), -(-columns // 2)  # tiles of the output
     bottom, right = 2 * down + 2 - height - padding, 2 * across + 2 - width - padding
     x = pad(x, (padding, bottom), (padding, right))
-    tiles = [
-        [x[:, a : a + 2 * down : 2, b : b + 2 * across : 2] for b in range(4)] for a in range(4)
-    ]
-    tiles = lax.optimization_barrier(_combine_squares(_TO_TILE, tiles))  # or all into every matmul
-    taps = _combine_squares(_TO_TAPS, kernel)
-    products = [
-        [(tile.reshape(-1, inputs) @ tap).reshape(n, down, across, -1) for tile, tap in pairs]
-        for pairs in map(zip, tiles, taps)
-    ]
-    return interleave(_combine_squares(_TO_OUTPUTS, products))[:, :rows, :columns]
+    tiles = _pairs(_TO_TILE, _pairs(_TO_TILE, x, 1), 3)  # [column, row, n, down, across, inputs]
+    taps = jnp.asarray(_TO_TAPS, kernel.dtype)
+    taps = jnp.einsum("ia,jb,abco->jico", taps, taps, kernel)
+    products = jnp.einsum("jinhwc,jico->jinhwo", tiles, taps)
+    y = jnp.stack(_combine(_TO_OUTPUTS, products), 4)  # [row, n, down, across, 2, outputs]
+    y = jnp.stack(_combine(_TO_OUTPUTS, y), 2)  # [n, down, 2, across, 2, outputs]
+    return y.reshape(n, 2 * down, 2 * across, -1)[:, :rows, :columns]
 
 
 def _single(x, kernel, padding):
@@ -105,8 +126,8 @@ def _adjoint(kernel):
 
     Flipped by concatenation, since XLA moves that out of loops, unlike a reversal.
     """
-    flat = kernel.swapaxes(2, 3).reshape(-1, 1, kernel.shape[3], kernel.shape[2])
-    flat = jnp.concatenate([flat[i] for i in reversed(range(len(flat)))])
+    flat = kernel.swapaxes(2, 3).reshape(-1, kernel.shape[3], kernel.shape[2])
+    flat = jnp.take(flat, np.arange(len(flat))[::-1], axis=0, mode="clip")
     return flat.reshape(*kernel.shape[:2], *flat.shape[1:])
 
 
@@ -185,7 +206,9 @@ def deconv2d(x, kernel, stride, padding):
     n, height, width, _ = x.shape
     # Output pixel 2i + a reads taps a, a + 2 at input pixels i - 1 + a, i + a: of the interleaved
     # phases, the odd ones first, the frame is cut off.
-    phases = [kernel[a::2, b::2] for a in (1, 0) for b in (1, 0)]
+    phases = [
+        lax.slice(kernel, (a, b, 0, 0), kernel.shape, (2, 2, 1, 1)) for a in (1, 0) for b in (1, 0)
+    ]
     y = _conv2d(x, jnp.concatenate(phases, axis=-1), 1, 1)
     y = y.reshape(n, height + 1, width + 1, 2, 2, -1).transpose(0, 1, 3, 2, 4, 5)
     return y.reshape(n, 2 * height + 2, 2 * width + 2, -1)[:, 1:-1, 1:-1]

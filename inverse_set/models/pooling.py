@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from inverse_set.models.layers import interleave, pad
+from inverse_set.models.layers import interleave, pad, strided
 
 
 def _windows(length, window, stride):
@@ -17,15 +17,11 @@ def _windows(length, window, stride):
 
 def _taps(x, window, stride):
     """The pixels of each window, a strided slice for every place in it."""
-    rows, columns = (
-        (_windows(length, window, stride) - 1) * stride + window for length in x.shape[1:3]
-    )
-    x = pad(x, (0, rows - x.shape[1]), (0, columns - x.shape[2]), -jnp.inf)
-    return [
-        x[:, a : rows - window + a + 1 : stride, b : columns - window + b + 1 : stride]
-        for a in range(window)
-        for b in range(window)
-    ]
+    rows, columns = (_windows(length, window, stride) for length in x.shape[1:3])
+    bottom, right = ((count - 1) * stride + window for count in (rows, columns))
+    x = pad(x, (0, bottom - x.shape[1]), (0, right - x.shape[2]), -jnp.inf)
+    places = [(a, b) for a in range(window) for b in range(window)]
+    return [strided(x, a, b, rows, columns, stride) for a, b in places]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2))
@@ -57,14 +53,15 @@ def _max_pool_backward(window, stride, saved, cotangent):
     )
 
     def gather(a, b):
-        pixels = x[:, a::stride, b::stride]
+        pixels = strided(x, a, b, rows, columns, stride)
         total = jnp.zeros_like(pixels)
         for q in range(overlap):
             for p in range(overlap):
                 if q * stride + a < window and p * stride + b < window:
                     top, left = overlap - 1 - q, overlap - 1 - p
-                    here = (slice(None), slice(top, top + rows), slice(left, left + columns))
-                    total += jnp.where(pixels == y[here], shares[here], 0)
+                    here = (top, left, rows, columns, 1)
+                    hit = pixels == strided(y, *here)
+                    total += jnp.where(hit, strided(shares, *here), 0)
         return total
 
     slope = interleave([[gather(a, b) for b in range(stride)] for a in range(stride)])
