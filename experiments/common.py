@@ -21,7 +21,7 @@ from absl import flags
 
 import inverse_set
 from experiments import panels
-from inverse_set import certified, metrics, results
+from inverse_set import certified, metrics, report, results
 from inverse_set.errors import UserError
 from inverse_set.models import bind, units
 from inverse_set.settings import Settings
@@ -198,10 +198,10 @@ def save(folder, model, row, found, seed):
         "start": row.start.__name__ if row.start else bind.default_start(model),
         "status": found.status.name.lower(),
         "seconds": found.seconds,
-        "weights": model.hashes,
+        "weights": model.digests,
     }
     title = f"{row.name}, seed {seed}"
-    results.save(folder, found.samples, found.constraints, record, certified.summary(found), title)
+    results.save(folder, found.samples, found.constraints, record, report.summary(found), title)
 
 
 def _print_row(name, numbers, header):

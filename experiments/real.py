@@ -13,7 +13,7 @@ import numpy as np
 from experiments import judge, tiny_imagenet
 from inverse_set.models import pixels
 from inverse_set.models.classifier import Classifier
-from inverse_set.models.zoo import ENCODER
+from inverse_set.models.parts import ENCODER
 
 
 class Real(NamedTuple):

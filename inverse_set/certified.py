@@ -6,8 +6,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from inverse_set import metrics, results, run
+from inverse_set import report, results, run
+from inverse_set.errors import UserError
 from inverse_set.models import bind, units
+from inverse_set.models.base import Model
 from inverse_set.settings import Settings, resolve
 from inverse_set.types import Status
 
@@ -18,17 +20,30 @@ GRACE = 20.0  # seconds that the certificate may go on when asked to stop: sched
 GUARD = 1e-3  # of the width: far more than two float programs differ, far less than anyone sees
 
 
+class Request(NamedTuple):
+    """What was asked of `sample`: the model, the constraints as texts, and how many samples."""
+
+    model: Model
+    asked: tuple
+    num_samples: int
+    num_seeds: int
+    seed: int | None
+    start: str
+    natural_codes: bool
+
+
 class Found(NamedTuple):
     """A certified sample.
 
-    samples: `results.SampleSet`, every picture of which lies inside.
-    constraints: what was asked, one `Constraint` a column of the activations.
+    samples: `results.SampleSet`, every input of which lies inside.
+    constraints: what was asked, one `Constraint` per column of the activations.
     result: `run.Result`, how the sampling went, its images in 8 bits.
     settings: those it really used.
     status: its status, after the certificate.
     dropped: samples the certificate turned down (0 unless the two arithmetics disagree).
     unread: samples that it had not come to within `GRACE` seconds of a request to stop.
     seconds: {phase: wall time}.
+    request: what was asked.
     """
 
     samples: results.SampleSet
@@ -39,6 +54,28 @@ class Found(NamedTuple):
     dropped: int
     unread: int
     seconds: dict
+    request: Request
+
+    def save(self, folder, overwrite=False):
+        """Writes pictures, arrays, table, gallery and run.json into a folder.
+
+        Raises ResultsError for a folder that is not empty, unless it holds a run and `overwrite`.
+
+            found.save("monarchs")
+        """
+        with results.claim(folder, overwrite) as place:
+            report.save(self, place)
+
+    def gallery(self):
+        """The gallery as the text of one offline HTML page; ValueError if there are no samples."""
+        return report.page(self)
+
+    def _repr_html_(self):
+        return report.notebook(self)
+
+    def __repr__(self):
+        told = f"{len(self.samples.images)} of {self.request.num_samples} samples"
+        return f"<Found {report.title(self)}: {told}, {self.status.sentence}>"
 
 
 def accepted(activations, constraints, rule):
@@ -50,7 +87,7 @@ def accepted(activations, constraints, rule):
 
 def sample(
     model,
-    asked,
+    target,
     num_samples=500,
     num_seeds=10,
     seed=0,
@@ -58,19 +95,29 @@ def sample(
     start=None,
     natural_codes=True,
     progress=run.silent,
+    key=None,
 ):
-    """Samples the inverse set of one neuron, or the intersection of several.
+    """Samples the inverse set of one neuron, or the intersection of several (eqs. 1, 12).
 
-    model: from `load`.  asked: texts such as "fc8/monarch:p95:p99.9".
-    settings: `Settings`.  start: codes `[K, D]`, or a kind of `bind.starting_codes`; None
-    takes the best kind that the model offers.
-    natural_codes: hold codes to the range of E over natural pictures (not under the paper rule).
-    Returns `Found`.  Every picture's activation is recomputed in NumPy float64 from its 8 bits.
+    model: a `Model`, from `load` or of one's own.
+    target: what `unit(...).between(low, high)` gives, joined by `&`; or a text such as
+        "fc8/monarch:p95:p99.9", or several of them.
+    num_samples, num_seeds: n and K of the paper, K samples per gradient step.
+    seed: of the starting codes and of the walk; key: of `jax.random.key`, in its place.
+    settings: `Settings`.  start: codes `[K, D]`, or a kind of `models.bind.STARTS`; None takes the
+        best kind that the model offers.
+    natural_codes: hold codes to the range of the model's prior (not under the paper rule).
+    progress: see `run.sample`.
+    Returns `Found`; each activation in it is that of the sample as it is saved, recomputed.
+    Raises UserError for a target that the model has not, ValueError for settings that cannot work.
+
+        found = sample(model, model.unit("fc8/monarch").between("p99", "p99.9"), num_samples=100)
     """
     seconds, clock = {}, _Clock()
     settings = Settings() if settings is None else settings
-    if settings.encodings is None and settings.walk == "refine":
+    if settings.encodings is None and settings.walk == "refine" and model.inverts:
         settings = settings._replace(encodings=ENCODINGS)
+    asked = (target,) if isinstance(target, str) else tuple(target)
     settings = resolve(settings)
     if settings.rule == "two_sided":
         settings = settings._replace(guard=max(settings.guard, GUARD))
@@ -79,17 +126,25 @@ def sample(
     constraints = tuple(
         constraint._replace(name=units.unit_name(model, unit)) for unit, constraint in pairs
     )
-    natural = model.codes
+    if settings.rule == "paper" and not all(
+        np.isfinite([c.low, c.high]).all() for c in constraints
+    ):
+        raise UserError("the paper's rule needs intervals with two ends", "give both, as numbers")
+    natural = model.prior
     if not natural_codes or settings.rule == "paper":
         natural = natural._replace(lower=None, upper=None)
-    if model.starts is not None and len(model.starts) > 1:
-        natural = natural._replace(codes=model.starts)
+    if model.starts is not None and len(model.starts) < 2:
+        natural = natural._replace(codes=None)
     count = num_samples if settings.method == "joint" else num_seeds
     progress("start", 0, 1, "starting codes")
     codes = bind.default_start(model) if start is None else start
+    request = Request(model, asked, num_samples, num_seeds, seed, "given", natural_codes)
+    if key is not None:
+        request = request._replace(seed=None)
     if isinstance(codes, str):
-        intervals = [(c.low, c.high) for c in constraints]
-        codes = bind.starting_codes(model, codes, count, seed, chosen, intervals)
+        request = request._replace(start=codes)
+        source = seed if key is None else key
+        codes = bind.starting_codes(model, codes, count, source, chosen, constraints)
     progress("start", 1, 1, "starting codes")
     seconds["start"] = clock.lap()
     # Compiled before there is anything to lose: a run that is stopped must not wait for it.
@@ -101,9 +156,9 @@ def sample(
         return progress(phase, done, total, note)
 
     networks = bind.networks(model, chosen)
-    key = jax.random.fold_in(jax.random.key(seed), WALK)
+    key = jax.random.fold_in(jax.random.key(seed) if key is None else key, WALK)
     result = run.sample(networks, constraints, codes, num_samples, settings, natural, timed, key)
-    images = _bytes(result.images)
+    images = _bytes(result.images) if model.pictures else np.asarray(result.images, np.float32)
     result = result._replace(images=images)  # 500 full-size pictures are 390 MB in float32
     asked_to_stop = clock.last if result.status == Status.INTERRUPTED else None
     reached = len(images)
@@ -137,7 +192,8 @@ def sample(
     if dropped and status not in (Status.NON_FINITE, Status.INTERRUPTED):
         status = Status.PARTIAL if keep.any() else Status.INFEASIBLE
     seconds["certificate"] = clock.lap()
-    return Found(samples, constraints, result, settings, status, dropped, unread, seconds)
+    told = status, dropped, unread, seconds, request
+    return Found(samples, constraints, result, settings, *told)
 
 
 def _bytes(images):
@@ -156,35 +212,3 @@ class _Clock:
         now = time.perf_counter()
         self.last, passed = now, now - self.last
         return passed
-
-
-def _left_out(found):
-    """What the line on the certificate adds where not every sample went through it or lived."""
-    unread = f"; {found.unread} more were not reached before the end" if found.unread else ""
-    lost = found.result.chains_lost
-    return unread + (f"; {lost} chains met NaN or infinity and ended" if lost else "")
-
-
-def summary(found):
-    """What a person wants to see, as {label: text}."""
-    features = found.samples.features
-    n, size = features.shape
-    distance = metrics.mean_pair_distance(features)
-    nearest = metrics.nearest_neighbour_distance(features)
-    result = found.result
-
-    def apart(value):
-        if n < 2:
-            return "there is one sample only" if n else "there is no sample"
-        return f"{value:.4g} ({value / size**0.5:.4g} per dimension)"
-
-    return {
-        "status": found.status.sentence,
-        "samples": f"{n} from {result.seeds_inside} seeds",
-        "gradient steps": f"{result.seed_steps} to the seeds + {result.sample_steps} sampling",
-        "starting codes": f"{result.start_distance:.4g} apart",
-        "share inside": f"{n} of {n + found.dropped} by the certificate" + _left_out(found),
-        "mean pairwise distance": apart(distance),
-        "nearest-neighbour distance": apart(nearest),
-        "seconds": ", ".join(f"{phase} {time:.1f}" for phase, time in found.seconds.items()),
-    }

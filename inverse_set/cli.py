@@ -42,7 +42,13 @@ def _define_common(values):
 
 
 def _define_model(values):
-    flags.DEFINE_string("model", "mini", "which model: mini or caffenet", flag_values=values)
+    flags.DEFINE_string(
+        "model",
+        "mini",
+        "mini, caffenet, or a model of your own: FILE.py:NAME or package.module:NAME, a function "
+        "without arguments that returns an inverse_set.Model",
+        flag_values=values,
+    )
     flags.DEFINE_string(
         "subject",
         None,
@@ -59,8 +65,13 @@ def _define_model(values):
 
 
 def _load(values):
-    from inverse_set.models import zoo
+    from inverse_set.models import own, zoo
 
+    if ":" in values.model:
+        for flag in ("subject", "weights"):
+            if values[flag].value is not None:
+                raise UserError(f"--{flag} is of no use to {values.model}", f"leave --{flag} out")
+        return own.load_own(values.model)
     model = zoo.load(values.model, values.subject, values.weights)
     if model.untrained:
         print(f"note: the weights are random ({model.untrained}), not trained", file=sys.stderr)
@@ -179,7 +190,18 @@ def _define_fetch(values):
 
 def _define_units(values):
     _define_model(values)
-    flags.DEFINE_string("layer", "fc8", "which layer", flag_values=values)
+    flags.DEFINE_string(
+        "layer", None, "which layer; the default is fc8, or the last", flag_values=values
+    )
+
+
+def _define_verify(values):
+    flags.DEFINE_string(
+        "model",
+        None,
+        "of a run of your own model, where that is: FILE.py:NAME or package.module:NAME",
+        flag_values=values,
+    )
 
 
 def _sample(values, arguments):
@@ -213,7 +235,7 @@ def _verify(values, arguments):
 
     if len(arguments) != 1:
         raise UserError("verify takes one folder", "write `inverse-set verify DIR`")
-    return verify.main(arguments[0])
+    return verify.main(arguments[0], values.model)
 
 
 def _models(values, arguments):
@@ -233,7 +255,7 @@ COMMANDS = {
     "convert": (_define_convert, _convert),
     "fetch": (_define_fetch, _fetch),
     "units": (_define_units, _units),
-    "verify": (lambda values: None, _verify),
+    "verify": (_define_verify, _verify),
     "models": (lambda values: None, _models),
 }
 

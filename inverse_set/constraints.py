@@ -27,22 +27,25 @@ class Target(NamedTuple):
 
 
 def _bounds(intervals):
-    """Intervals `[P, 2]` as two float arrays `[1, P]`."""
+    """Intervals `[P, 2]` as two float arrays `[1, P]`; one end of each may be infinite."""
     intervals = np.asarray(intervals, float).reshape(-1, 2)
     low, high = intervals.T[:, None, :]
-    if not (intervals.size and np.isfinite(intervals).all() and (low < high).all()):
-        raise ValueError(f"expected finite intervals low < high, got {intervals.tolist()}")
+    known = (low < high) & (np.isfinite(low) | np.isfinite(high))
+    if not (intervals.size and known.all()):
+        raise ValueError(f"expected intervals low < high, got {intervals.tolist()}")
     return low, high
 
 
-def two_sided(intervals, margin=0.2, guard=0.0):
+def two_sided(intervals, margin=0.2, guard=0.0, scales=None):
     """Eq. 1: z1 <= f <= z2.  The slack keeps `margin` of the width from either end.
 
+    scales: `[P]`, what stands for the width of an interval with an infinite end; None is 1.
     guard: share of the width by which the accepted interval is narrower than the one asked for, so
         that the rounding of another program cannot move a sample out.
     """
     low, high = _bounds(intervals)
-    width = high - low
+    scales = np.ones(low.shape[1]) if scales is None else np.asarray(scales, float)
+    width = np.where(np.isfinite(high - low), high - low, scales)
     inset, shave = margin * width, guard * width
     fields = (low + inset, high - inset, low + shave, high - shave, width)
     return Target(*(jnp.asarray(field) for field in fields))
@@ -51,6 +54,8 @@ def two_sided(intervals, margin=0.2, guard=0.0):
 def paper(intervals):
     """Eq. 8 to the letter: z2 - f <= eps, aimed at z2 - eps / 2; f > z2 is accepted."""
     low, high = _bounds(intervals)
+    if not np.isfinite([low, high]).all():
+        raise ValueError("the paper's rule needs intervals with two ends")
     unbounded = np.full_like(low, np.inf)
     fields = ((low + high) / 2, unbounded, low, unbounded, np.ones_like(low))
     return Target(*(jnp.asarray(field) for field in fields))

@@ -39,8 +39,12 @@ def files(folder, run, tell):
         if name in listed:
             _check_digest(folder / name, name, listed[name], tell)
     if samples is not None:
-        _check_names(folder, listed, record.expected_files(len(samples.images)), tell)
+        _check_names(folder, listed, _expected(samples), tell)
     return samples
+
+
+def _expected(samples):
+    return record.expected_files(len(samples.images), samples.images.dtype == np.uint8)
 
 
 def _check_digest(path, name, digest, tell):
@@ -82,12 +86,18 @@ def _check_names(folder, listed, expected, tell):
 
 
 def batches(folder, run, samples, tell):
-    """Yields (rows `[b]`, pictures uint8 `[b, H, W, 3]`) of the pictures that can be read.
+    """Yields (rows `[b]`, pictures uint8 `[b, H, W, C]`) of the pictures that can be read.
 
-    Tells of each that is missing, damaged, not as saved, or not the one in samples.npz.
+    Tells of each that is missing, damaged, not as saved, or not the one in samples.npz.  Inputs
+    that are no pictures are those of samples.npz.
     """
     shape = samples.images.shape[1:]
     size = max(1, BATCH_BYTES // max(1, samples.images[:1].nbytes))
+    if samples.images.dtype != np.uint8:
+        for start in range(0, len(samples.images), size):
+            rows = np.arange(start, min(start + size, len(samples.images)))
+            yield rows, samples.images[rows]
+        return
     images = Path(folder) / "images"
     real = not images.is_symlink()
     for start in range(0, len(samples.images) if real else 0, size):

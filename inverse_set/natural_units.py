@@ -30,7 +30,8 @@ def plan(networks, asked, start, settings, natural):
     if paper:
         target = constraints.paper(intervals)
     else:
-        target = constraints.two_sided(intervals, settings.margin, settings.guard)
+        scales = [constraint.scale for constraint in asked]
+        target = constraints.two_sided(intervals, settings.margin, settings.guard, scales)
     target = jax.tree.map(lambda bound: bound.astype(start.dtype), target)
     # Codes that all start alike have no spread of their own to measure by.
     code_square = natural.code_square or mean_square_distance(start) or 1.0

@@ -9,13 +9,61 @@ import struct
 import warnings
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
+
+PLOT = 96  # pixels a side of the drawing of an input that is no picture
+INKS = ("#35618f", "#b4502f", "#4d7c43", "#7a5195", "#8a6d1f", "#2f8f8a", "#a33e6b", "#555")
 
 
 def spread(n, limit):
     """Indices spread evenly over `range(n)`, both ends included: int `[min(n, limit)]`."""
     count = min(n, limit)
     return np.arange(count) * (n - 1) // max(count - 1, 1)
+
+
+def visible(images):
+    """Inputs `[n, ...]` as pictures to look at, uint8 `[n, H, W, 3]`.
+
+    Pictures, uint8 `[n, H, W, 1 or 3]`, stay what they are, grey ones in three channels.  Other
+    inputs are drawn on one scale for all: few numbers as bars, many as a line, series `[T, C]` of
+    up to eight channels as a line each, tables as shades of grey.
+    """
+    images = np.asarray(images)
+    if images.dtype == np.uint8:
+        return np.repeat(images, 3, -1) if images.shape[-1] == 1 else images
+    finite = images[np.isfinite(images)]
+    low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
+    low, high = min(low, 0.0), max(high, 0.0)
+    scaled = np.nan_to_num((images - low) / ((high - low) or 1.0), nan=0.0, posinf=1, neginf=0)
+    zero = -low / ((high - low) or 1.0)
+    return np.stack([_drawn(values, zero) for values in np.clip(scaled, 0, 1)])
+
+
+def _drawn(values, zero):
+    """One input, scaled to [0, 1] with 0 at `zero`, as a picture `[PLOT, PLOT, 3]`."""
+    if values.ndim > 2 or (values.ndim == 2 and values.shape[1] > 8):
+        table = values if values.ndim == 2 else values.reshape(values.shape[0], -1)
+        rows, columns = (np.arange(PLOT) * size // PLOT for size in table.shape)
+        return np.repeat(np.uint8(255 * table[rows][:, columns])[..., None], 3, -1)
+    sheet = Image.new("RGB", (PLOT, PLOT), "white")
+    pen, room = ImageDraw.Draw(sheet), PLOT - 8
+
+    def height(value):
+        return 4 + room * (1 - value)
+
+    pen.line((2, height(zero), PLOT - 3, height(zero)), fill="#b9b8b2")
+    if values.ndim == 1 and len(values) <= 32:
+        wide = room / len(values)
+        for place, value in enumerate(values):
+            ends = sorted((height(value), height(zero)))
+            left = 4 + place * wide
+            box = (left + 0.1 * wide, ends[0], left + max(0.9 * wide, 1), ends[1])
+            pen.rectangle(box, fill=INKS[0])
+    else:
+        for column, ink in zip(np.atleast_2d(values.T), INKS, strict=False):
+            along = np.linspace(4, PLOT - 5, len(column))
+            pen.line([*zip(along, map(height, column), strict=True)], fill=ink, width=1)
+    return np.asarray(sheet)
 
 
 def enlarge(image, scale):
@@ -34,12 +82,12 @@ def readable_scale(images, wanted, largest=256):
 
 
 def png(picture):
-    """Bytes of a PNG file from a Pillow picture or uint8 `[H, W, 3]`."""
+    """Bytes of a PNG file from a Pillow picture or uint8 `[H, W, 3]`, or grey `[H, W, 1]`."""
     return encode(picture, "PNG", compress_level=6)
 
 
 def read_png(data, shape):
-    """Pixels uint8 `shape` = `(H, W, 3)` of the bytes of a PNG file; ValueError for other bytes.
+    """Pixels uint8 `shape` = `(H, W, 1 or 3)` of the bytes of a PNG; ValueError for other bytes.
 
     The header is held against `shape` before anything is decoded: a few hundred bytes can declare
     gigabytes of pixels.
@@ -47,15 +95,15 @@ def read_png(data, shape):
     if data[:8] != b"\x89PNG\r\n\x1a\n" or data[12:16] != b"IHDR" or len(data) < 33:
         raise ValueError("it is no PNG file")
     width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
-    if (height, width, 3) != tuple(shape):
+    if (height, width) != tuple(shape[:2]):
         raise ValueError(f"it is {width} x {height} pixels, expected {shape[1]} x {shape[0]}")
-    if (depth, colour) != (8, 2):
-        raise ValueError("it is not RGB of 8 bits")
+    if (depth, colour) != (8, 0 if shape[2] == 1 else 2):
+        raise ValueError(f"it is not {'grey' if shape[2] == 1 else 'RGB'} of 8 bits")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # its size is known
             with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
-                return np.array(picture)
+                return np.array(picture).reshape(shape)
     except Exception as error:  # Pillow raises almost anything over forged bytes
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
 
@@ -99,7 +147,9 @@ def animation(images, limit=500, duration=120, scale=None):
 
 def encode(picture, kind, **options):
     """Bytes of a file of Pillow's `kind`, from a Pillow picture or uint8 `[H, W, 3]`."""
-    picture = picture if isinstance(picture, Image.Image) else Image.fromarray(np.asarray(picture))
+    if not isinstance(picture, Image.Image):
+        picture = np.asarray(picture)
+        picture = Image.fromarray(picture[..., 0] if picture.shape[2:] == (1,) else picture)
     stream = io.BytesIO()
     picture.save(stream, kind, **options)
     return stream.getvalue()

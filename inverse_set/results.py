@@ -1,6 +1,7 @@
 """A sample set on disk: claim a folder, save a run there, load it back.
 
-A run's folder holds `images/00000.png ...`, `samples.npz`, `samples.csv`, `grid.png`,
+A run's folder holds `images/00000.png ...` (if the inputs are
+pictures), `samples.npz`, `samples.csv`, `grid.png`,
 `animation.webp`, `gallery.html` and `run.json`.  A new run takes the place of an old one as a
 whole (store/folder.py), and one process at a time writes to a folder (store/lock.py).
 """
@@ -8,6 +9,8 @@ whole (store/folder.py), and one process at a time writes to a folder (store/loc
 import csv
 import io
 from pathlib import Path
+
+import numpy as np
 
 from inverse_set import disk, gallery, pictures
 from inverse_set.errors import ResultsError
@@ -75,11 +78,13 @@ def _writers(samples, constraints, summary, title):
     yield "samples.csv", put(_bytes(_table(samples, constraints)))
     if not len(images):
         return
-    for i, image in enumerate(images):
-        yield record.picture_name(i), put(pictures.png(image))
-    yield "grid.png", put(pictures.png(pictures.grid(images)))
-    yield "animation.webp", put(pictures.animation(images))
-    page = gallery.page(images, samples.activations, constraints, summary, title, samples.step)
+    if images.dtype == np.uint8:
+        for i, image in enumerate(images):
+            yield record.picture_name(i), put(pictures.png(image))
+    seen = pictures.visible(images)
+    yield "grid.png", put(pictures.png(pictures.grid(seen)))
+    yield "animation.webp", put(pictures.animation(seen))
+    page = gallery.page(seen, samples.activations, constraints, summary, title, samples.step)
     yield "gallery.html", put(_bytes(page))
 
 
@@ -141,7 +146,8 @@ def _table(samples, constraints):
     named = [f"{column}[{c.name}]" for c in constraints for column in columns]
     writer.writerow(["index", "file", "step", "chain", *named])
     for i, values in enumerate(samples.activations):
-        row = [i, f"images/{i:05d}.png", samples.step[i], samples.chain[i]]
+        file = record.picture_name(i) if samples.images.dtype == np.uint8 else ""
+        row = [i, file, samples.step[i], samples.chain[i]]
         for p, c in enumerate(constraints):
             inside = "true" if c.low <= values[p] <= c.high else "false"
             row += [values[p], samples.raw_activations[i, p], c.low, c.high, inside]

@@ -1,10 +1,13 @@
 """The few records everyone shares."""
 
 import enum
+import functools
+import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 # Metadata of a configuration's fields that decide which program is compiled: all others are traced.
 STATIC = {"static": True}
@@ -36,16 +39,32 @@ def networks(generate, encode, activate, finish=None):
         is inside.  The default saves images as they are.
     """
     return Networks(
-        _partial(generate),
-        jax.tree_util.Partial(_read_both, _partial(encode), _partial(activate)),
-        _partial(_as_is if finish is None else finish),
+        as_partial(generate),
+        jax.tree_util.Partial(_read_both, as_partial(encode), as_partial(activate)),
+        as_partial(_as_is if finish is None else finish),
     )
 
 
-def _partial(function):
-    """A Partial of a Partial would hide the inner one's arrays from JAX: every new one compiles."""
-    partial = jax.tree_util.Partial
-    return function if isinstance(function, partial) else partial(function)
+def as_partial(function):
+    """A `jax.tree_util.Partial` of a function, its bound arrays arguments of compiled code.
+
+    A Partial stays as it is: one of a Partial would hide the inner one's arrays from JAX, and every
+    new one would compile.  Of a `functools.partial` the arrays are bound, and what is no array
+    (`train=False`) stays a part of the function.
+    """
+    if isinstance(function, jax.tree_util.Partial):
+        return function
+    if not isinstance(function, functools.partial) or not _arrays(function.args):
+        return jax.tree_util.Partial(function)
+    bound = {name: value for name, value in function.keywords.items() if _arrays(value)}
+    others = {name: value for name, value in function.keywords.items() if name not in bound}
+    inner = functools.partial(function.func, **others) if others else function.func
+    return jax.tree_util.Partial(inner, *function.args, **bound)
+
+
+def _arrays(tree):
+    """Whether all leaves are arrays."""
+    return all(isinstance(leaf, jax.Array | np.ndarray) for leaf in jax.tree.leaves(tree))
 
 
 def _read_both(encode, activate, images):
@@ -57,11 +76,20 @@ def _as_is(images):
 
 
 class Constraint(NamedTuple):
-    """One neuron and the interval asked for: low <= f(x) <= high, in the neuron's own units."""
+    """One neuron and the interval asked for: low <= f(x) <= high, in the neuron's own units.
+
+    Either end may be infinite.  scale: what then stands for the interval's width.
+    """
 
     name: str
     low: float
     high: float
+    scale: float = 1.0
+
+    @property
+    def width(self):
+        """high - low, or the scale of an interval with one end."""
+        return self.high - self.low if math.isfinite(self.high - self.low) else self.scale
 
 
 class Observation(NamedTuple):

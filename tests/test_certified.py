@@ -5,7 +5,7 @@ import inspect
 import numpy as np
 import pytest
 
-from inverse_set import certified, load, run
+from inverse_set import certified, load, report, run
 from inverse_set.models import bind
 from inverse_set.settings import Settings
 from inverse_set.types import Constraint, Status
@@ -75,10 +75,10 @@ def test_what_the_certificate_turns_down_is_dropped(monkeypatch):
     found = certified.sample(load("mini"), ASKED, num_samples=12, num_seeds=4)
     assert found.status == Status.PARTIAL and found.dropped == 2
     assert len(found.samples.images) == len(found.samples.codes) == 10
-    assert "10 of 12" in certified.summary(found)["share inside"]
+    assert "10 of 12" in report.summary(found)["share inside"]
     for count, said in ((1, "one sample only"), (0, "no sample")):  # and no distance that is NaN
         few = found._replace(samples=type(found.samples)(*(c[:count] for c in found.samples)))
-        summary = certified.summary(few)
+        summary = report.summary(few)
         assert said in summary["mean pairwise distance"]
         assert said in summary["nearest-neighbour distance"]
 
@@ -104,7 +104,7 @@ def test_a_stop_during_the_certificate_keeps_what_it_came_to_in_time(monkeypatch
     found = certified.sample(load("mini"), ASKED, num_samples=12, num_seeds=4, progress=stop)
     assert found.status == Status.INTERRUPTED
     assert (len(found.samples.images), found.dropped, found.unread) == (1, 1, 10)
-    assert "10 more were not reached" in certified.summary(found)["share inside"]
+    assert "10 more were not reached" in report.summary(found)["share inside"]
     assert seen.index("compile") < seen.index("seeds")
 
 

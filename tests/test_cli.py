@@ -60,7 +60,7 @@ def test_a_run_is_whole(finished):
     side = zoo.load("mini").resolution
     assert samples.images.shape == (24, side, side, 3) and samples.images.dtype == np.uint8
     assert record["status"] == "ok" and record["samples"] == 24
-    assert record["weights"] == zoo.load("mini").hashes
+    assert record["weights"] == zoo.load("mini").digests
     assert len(np.unique(samples.images.reshape(24, -1), axis=0)) == 24
 
 

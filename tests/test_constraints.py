@@ -82,8 +82,26 @@ def test_guard_shrinks_what_is_accepted():
     assert constraints.inside(values, target).tolist() == [False, True, True, False]
 
 
-@pytest.mark.parametrize("bad", [[(1.0, 1.0)], [(2.0, 1.0)], [(0.0, np.inf)], [(np.nan, 1.0)], []])
+@pytest.mark.parametrize(
+    "bad",
+    [[(1.0, 1.0)], [(2.0, 1.0)], [(-np.inf, np.inf)], [(np.nan, 1.0)], [(np.inf, np.inf)], []],
+)
 @pytest.mark.parametrize("rule", [constraints.two_sided, constraints.paper])
 def test_intervals_that_cannot_be(rule, bad):
-    with pytest.raises(ValueError, match="expected finite intervals low < high"):
+    with pytest.raises(ValueError, match="expected intervals low < high"):
         rule(bad)
+
+
+def test_intervals_with_one_end():
+    """What stands for the width sets the margin; nothing is held against the end that is not."""
+    target = constraints.two_sided([(2.0, np.inf), (-np.inf, 3.0)], 0.25, 0.1, scales=[4.0, 2.0])
+    assert target.lower.tolist() == [[3.0, -np.inf]] and target.upper.tolist() == [[np.inf, 2.5]]
+    values = jnp.asarray([[2.3, -1e9], [2.5, 2.7], [1e9, 2.9], [1e9, -1e9]])
+    assert constraints.inside(values, target).tolist() == [False, True, False, True]
+    assert constraints.violations(values, target).tolist() == pytest.approx(
+        [0.025, 0, 0.05, 0], rel=1e-5
+    )
+    slacks = constraints.optimal_slacks(values, jnp.zeros((4, 2)), 1.0, target)
+    assert slacks.tolist() == [[3, -1e9], [3, 2.5], [1e9, 2.5], [1e9, -1e9]]
+    with pytest.raises(ValueError, match="two ends"):
+        constraints.paper([(2.0, np.inf)])

@@ -180,9 +180,10 @@ def test_no_samples(tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"images": np.zeros((4, 6, 5, 3), np.float32)}, "expected uint8 images"),
-        ({"images": np.zeros((4, 6, 5, 1), np.uint8)}, "expected images [n, H, W, 3], got (4, 6"),
-        ({"images": np.zeros((4, 8, 8), np.uint8)}, "expected images [n, H, W, 3], got (4, 8, 8)"),
+        ({"images": np.zeros((4, 6, 5, 3), np.float64)}, "expected uint8 images"),
+        ({"images": np.zeros((4, 6, 5, 2), np.uint8)}, "expected images [n, H, W, 1 or 3], or <f4"),
+        ({"images": np.zeros((4, 8, 8), np.uint8)}, "expected images [n, H, W, 1 or 3], or"),
+        ({"images": np.zeros(4, np.float32)}, "expected images [n, H, W, 1 or 3], or <f4 [n, ...]"),
         ({"codes": np.zeros((3, 3), np.float32)}, "codes (3, 3) are of 3 samples, images (4, 6"),
         ({"codes": np.zeros((4, 3), complex)}, "expected float32 codes, got complex128"),
         ({"features": np.full((4, 3), "x")}, "expected float32 features, got <U1"),

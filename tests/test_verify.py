@@ -48,7 +48,7 @@ def record(status=Status.OK, asked_for=COUNT, **changes):
         "num_samples": asked_for,
         "status": status.name.lower(),
         "status_sentence": status.sentence,
-        "weights": zoo.load("mini").hashes,
+        "weights": zoo.load("mini").digests,
     } | changes
 
 

@@ -1,5 +1,6 @@
 """`inverse-set sample --dry_run`: what a run would take, without running it."""
 
+import math
 import time
 
 import jax
@@ -32,11 +33,11 @@ def main(model, units, settings, num_samples, num_seeds, start):
     if settings.walk == "refine":  # also E(G(c)), and at least one gradient to come back by
         passes = 4 + settings.encodings
     sampling = (passes + again) * count * forward
-    reading = num_samples * (forward - cost.generator_flops(model))
+    reading = num_samples * cost.reading_flops(model, units)
     memory = run.working_memory(
         bind.networks(model, units),
         [Constraint("", 0.0, 1.0)] * len(units),
-        jax.ShapeDtypeStruct((count, *model.encoder.shapes["fc6"]), jnp.float32),
+        jax.ShapeDtypeStruct((count, model.code_size), jnp.float32),
         num_samples,
         settings,
     )
@@ -63,8 +64,8 @@ def main(model, units, settings, num_samples, num_seeds, start):
 
 
 def _kept(model, count):
-    """Bytes of `count` pictures at their most: in float32, twice, and in 8 bits."""
-    return 9 * count * 3 * model.resolution**2
+    """Bytes of `count` inputs at their most: in float32, twice, and in 8 bits."""
+    return 9 * count * math.prod(model.image.shape)
 
 
 def _seconds(value):

@@ -10,6 +10,7 @@ from inverse_set.convert import home
 from inverse_set.errors import UserError, shown
 from inverse_set.models import units as unit_names
 from inverse_set.models import zoo
+from inverse_set.models.units import Unit
 
 SHOWN = (1.0, 50.0, 95.0, 99.0, 99.9)
 
@@ -28,6 +29,8 @@ def cell(text):
 def units(model, layer):
     """Lists a layer's units, their names and natural percentiles."""
     network = model.subject
+    if layer is None:
+        layer = "fc8" if "fc8" in network.shapes else list(network.shapes)[-1]
     if layer not in network.shapes:
         raise UserError(
             f"{network.name} has no layer {layer!r}",
@@ -42,10 +45,10 @@ def units(model, layer):
         table.add_column(f"p{percentile:g}", justify="right")
     for channel in range(shape[-1]):
         centre = tuple(size // 2 for size in shape[:-1])
-        unit = zoo.Unit(layer, (*centre, channel))
+        unit = Unit(layer, (*centre, channel))
         values = [unit_names.natural_percentile(model, unit, p) for p in SHOWN if known]
         named = unit_names.named(network, layer)
-        label = network.labels[channel] if named else f"{layer}/{channel}"
+        label = network.names[layer][channel] if named else f"{layer}/{channel}"
         table.add_row(str(channel), cell(label), *(f"{value:.2f}" for value in values))
     show(table)
     return 0

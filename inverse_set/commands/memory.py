@@ -16,15 +16,7 @@ MEMINFO = pathlib.Path("/proc/meminfo")
 
 def per_code(model, units):
     """About the bytes that one code of a gradient step needs: every layer is kept, in float32."""
-    layers = cost.generator_layers(model)
-    for network, read in cost.readings(model, units):
-        names = list(network.shapes)
-        last = max(names.index(layer) for layer in read)
-        layers += [
-            (2 if name in network.weights else 1, network.shapes[name])
-            for name in names[: last + 1]
-        ]
-    return int(SAFETY * 4 * sum(copies * math.prod(shape) for copies, shape in layers))
+    return int(SAFETY * cost.layer_bytes(model, units))
 
 
 def free():
@@ -63,12 +55,12 @@ def _group():
 
 
 def kept(model, num_samples, count):
-    """About the bytes of the float32 pictures that stay in memory.
+    """About the bytes of the float32 inputs that stay in memory.
 
     Those of the samples are there twice while they are put together, those of the `count` codes
     that move three times, in the state of a step and in its result.
     """
-    return 4 * 3 * model.resolution**2 * (2 * num_samples + 3 * count)
+    return 4 * math.prod(model.image.shape) * (2 * num_samples + 3 * count)
 
 
 def fit(model, units, num_samples, count, batch, asked):

@@ -1,15 +1,12 @@
 """`inverse-set sample`: from the command line to a folder of certified pictures."""
 
-import importlib.metadata
-import os
 import sys
 import time
 
-import jax
 import numpy as np
 from rich.table import Table
 
-from inverse_set import certified, errors, results
+from inverse_set import certified, errors, report, results
 from inverse_set.commands import dry_run, lists, memory, progress
 from inverse_set.errors import UserError
 from inverse_set.models import bind, units
@@ -44,7 +41,7 @@ def main(values, load):
         distance=values.distance,
         memory=values.memory,
         walk=values.walk,
-        encodings=certified.ENCODINGS,
+        encodings=certified.ENCODINGS if model.inverts else None,
         stop=values.stop,
         seed_steps=values.seed_steps,
         step=values.step,
@@ -68,7 +65,7 @@ def main(values, load):
     if values.dry_run:
         return dry_run.main(model, chosen, settings, values.num_samples, values.num_seeds, start)
     place = results.claim(values.out, values.overwrite)
-    with place, progress.reporting(certified.EARLY) as report:
+    with place, progress.reporting(certified.EARLY) as told:
         found = certified.sample(
             model,
             values.constraint,
@@ -78,16 +75,11 @@ def main(values, load):
             settings,
             start,
             values.natural_codes,
-            report,
+            told,
         )
-        summary = certified.summary(found)
-        if model.untrained:
-            summary["weights"] = f"RANDOM ({model.untrained}): the networks are not trained"
         saving = time.perf_counter()
-        title = " and ".join(f"{c.name} in [{c.low:.4g}, {c.high:.4g}]" for c in found.constraints)
-        title = f"[untrained networks] {title}" if model.untrained else title
-        record = _record(values, model, found, start)
-        results.save(place, found.samples, found.constraints, record, summary, title)
+        report.save(found, place, ["inverse-set", *sys.argv[1:]])
+    summary, title = report.summary(found), report.title(found)
     summary["seconds"] += (
         f", saving {time.perf_counter() - saving:.1f}, total {time.perf_counter() - began:.1f}"
     )
@@ -107,21 +99,6 @@ def _fitting(model, chosen, settings, values):
     if note:
         print(f"note: {note}", file=sys.stderr)
     return settings._replace(micro=batch)
-
-
-def _machine(settings):
-    """What the bits of a result depend on beside the command."""
-    options = ("enable_x64", "numpy_rank_promotion", "numpy_dtype_promotion", "platforms")
-    options += ("default_matmul_precision", "threefry_partitionable")
-    return {
-        "platform": jax.default_backend(),
-        "device": jax.devices()[0].device_kind,
-        "devices": jax.device_count(),
-        "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
-        "XLA_FLAGS": os.environ.get("XLA_FLAGS"),
-        "jax": {name: getattr(jax.config, f"jax_{name}") for name in options},
-        "batch": settings.micro,
-    }
 
 
 def _verdict(found, values):
@@ -146,41 +123,3 @@ def _verdict(found, values):
         remedy = "try another --seed or a smaller --step"
     print(f"inverse-set: {errors.shown(what)}\n  {remedy}", file=sys.stderr)
     return code
-
-
-def _record(values, model, found, start):
-    """run.json: what was asked, how it went, and with what."""
-    result = found.result
-    names = ("jax", "jaxlib", "flax", "optax", "numpy", "pillow")
-    return {
-        "command": ["inverse-set", *sys.argv[1:]],
-        "model": model.name,
-        "subject": None if model.subject is model.encoder else model.subject.name,
-        "untrained": model.untrained,
-        "asked": list(values.constraint),
-        "constraints": [c._asdict() for c in found.constraints],
-        "rule": values.rule,
-        "settings": {k: v for k, v in found.settings._asdict().items() if k != "optimiser"},
-        "num_samples": values.num_samples,
-        "num_seeds": values.num_seeds,
-        "seed": values.seed,
-        "start": start,
-        "start_distance": result.start_distance,
-        "natural_codes": values.natural_codes,
-        "status": found.status.name.lower(),
-        "status_sentence": found.status.sentence,
-        "samples": len(found.samples.images),
-        "dropped": found.dropped,
-        "seeds_inside": result.seeds_inside,
-        "seed_steps": result.seed_steps,
-        "sample_steps": result.sample_steps,
-        "nearest": [float(value) for value in np.atleast_1d(result.nearest)],
-        "penalty": result.penalty,
-        "kept_length": result.kept_length,
-        "seconds": found.seconds,
-        "weights": model.hashes,
-        "versions": {name: importlib.metadata.version(name) for name in names}
-        | {"python": sys.version.split()[0]},
-        "device": jax.devices()[0].device_kind,
-        "machine": _machine(found.settings),
-    }

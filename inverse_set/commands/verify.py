@@ -7,9 +7,11 @@ import numpy as np
 from inverse_set import certified, constraints, errors, examine, results
 from inverse_set.errors import UserError
 from inverse_set.models import bind, units, zoo
+from inverse_set.models.own import load_own
 
 # Stored activations are rounded to float32, and sums of float64 depend on their order.
 TOLERANCE = 1e-6  # of 1 + |activation|
+REPEATED = 1e-4  # the same, of functions in float32 on another machine
 MOST_LINES = 50
 
 
@@ -39,14 +41,18 @@ class _Faults:
         return errors.PARTIAL
 
 
-def main(folder):
-    """Exit code 0 only if every file is as saved, nothing contradicts, and all pictures inside."""
+def main(folder, own=None):
+    """Exit code 0 only if every file is as saved, nothing contradicts, and all pictures inside.
+
+    own: `FILE.py:NAME` or `package.module:NAME` of the model, for a run of a model of one's own:
+    a folder never says which code to run.
+    """
     run, faults = results.read_record(folder), _Faults()
     samples = examine.files(folder, run, faults)
     if samples is None:
         return faults.close(folder)
     examine.record_itself(run, samples, faults)
-    chosen, model = _asked(folder, run, samples, faults)
+    chosen, model = _asked(folder, run, samples, faults, own)
     for text in _status(run):
         print(text)
     if not len(samples.images):
@@ -72,7 +78,7 @@ def _status(run):
         yield errors.shown(f"status: {status}" + f", {sentence}" * examine.is_text(sentence))
 
 
-def _asked(folder, run, samples, faults):
+def _asked(folder, run, samples, faults, own):
     """([(unit, constraint)], model) that run.json asks for; (None, model) if that is no good."""
     if "model" not in run:
         what = f"{folder}: run.json names no model, so no activation can be recomputed"
@@ -83,18 +89,30 @@ def _asked(folder, run, samples, faults):
     if not all(name is None or examine.is_text(name) for name in names):
         faults("run.json names its model in more than words")
         return None, None
-    model = zoo.load(*names)
+    if run.get("own") is True:
+        if own is None:
+            raise UserError(
+                f"{folder} is a run of a model of your own, {names[0]}",
+                "say where it is: inverse-set verify DIR --model=FILE.py:NAME",
+            )
+        model = load_own(own)
+    elif own is not None:
+        raise UserError(f"{folder} is a run of {names[0]}", "leave --model out")
+    else:
+        model = zoo.load(*names)
     if model.untrained:
         print(f"note: the weights are random ({model.untrained}), not trained", file=sys.stderr)
-    if run.get("weights") != model.hashes:
+    if run.get("weights") != model.digests:
         raise UserError(
             f"{folder} was made with other weights of {model.name}",
             "verify it with the version that made it",
             errors.WEIGHTS,
         )
-    side, shape = model.resolution, samples.images.shape[1:]
-    if shape != (side, side, 3):
-        faults(f"samples.npz holds pictures {shape}, {model.name} draws {(side, side, 3)}")
+    shape, drawn = samples.images.shape[1:], model.image.shape
+    if shape != drawn or (samples.images.dtype == np.uint8) != model.pictures:
+        kind = "pictures" if model.pictures else "inputs"
+        held = f"{samples.images.dtype} {shape}"
+        faults(f"samples.npz holds {held}, {model.name} draws {kind} {drawn}")
         return None, model
     return _pairs(model, run, samples, faults), model
 
@@ -119,7 +137,7 @@ def _pairs(model, run, samples, faults):
             faults(f"run.json asks what cannot be asked: {error.what}")
             return None
         meant = units.unit_name(model, unit)
-        if name != meant or not np.allclose((low, high), interval[1:], rtol=1e-9, atol=0):
+        if name != meant or not np.allclose((low, high), interval[1:3], rtol=1e-9, atol=0):
             faults(
                 f"run.json asks {text}, {meant} in [{interval.low:.6g}, {interval.high:.6g}], "
                 f"and has the constraint {name} in [{low:.6g}, {high:.6g}]"
@@ -133,25 +151,29 @@ def _judge_pictures(folder, run, samples, model, pairs, faults):
     count, chosen = len(samples.images), [unit for unit, _ in pairs]
     intervals = [interval for _, interval in pairs]
     inside, largest, worst, differing = 0, 0.0, 0, 0
+    tolerance = TOLERANCE if model.recheck else REPEATED
+    if not model.recheck:
+        print("note: activations are recomputed by the model's own functions", file=sys.stderr)
     for rows, images in examine.batches(folder, run, samples, faults):
         found = bind.measure(model, images, chosen)
         held = certified.accepted(found, intervals, run["rule"])
         inside += int(held.sum())
         for row, values in zip(rows[~held], found[~held], strict=True):
             said = ", ".join(f"{value:.6g}" for value in values)
-            faults(f"images/{row:05d}.png lies outside: its activation is {said}")
+            place = f"images/{row:05d}.png" if model.pictures else f"samples.npz: sample {row}"
+            faults(f"{place} lies outside: its activation is {said}")
         # A picture that was exchanged has been told of; its stored activation is not its own.
         same = (images == samples.images[rows]).reshape(len(rows), -1).all(1)
         stored = samples.activations[rows[same]]
         gaps = np.abs(found[same] - stored)
-        allowed = gaps <= TOLERANCE * (1 + np.abs(found[same]))
+        allowed = gaps <= tolerance * (1 + np.abs(found[same]))
         differing += int((~allowed.all(1)).sum())
         if len(gaps) and not gaps.max() <= largest:
             largest, worst = float(gaps.max()), int(rows[same][gaps.max(1).argmax()])
-    print(f"{inside} of {count} pictures lie inside")
+    print(f"{inside} of {count} {'pictures' if model.pictures else 'samples'} lie inside")
     print(
         f"largest difference to the stored activations: {largest:.2g} "
-        f"({TOLERANCE:g} of 1 + |activation| is allowed)"
+        f"({tolerance:g} of 1 + |activation| is allowed)"
     )
     if differing:
         faults(

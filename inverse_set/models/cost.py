@@ -3,9 +3,11 @@
 import math
 
 import jax
+import jax.numpy as jnp
 
-from inverse_set.models.bind import network_of
-from inverse_set.models.zoo import ENCODER
+from inverse_set import observe
+from inverse_set.models.bind import networks
+from inverse_set.models.parts import ENCODER
 
 
 def generator_flops(model):
@@ -45,12 +47,17 @@ def readings(model, units):
     read = {network.name: [] for network in model.networks}
     read[model.encoder.name].append(ENCODER.replace("relu", "fc"))
     for unit in units:
-        read[network_of(model, unit).name].append(unit.layer)
+        read[model.owner(unit).name].append(unit.layer)
     return [(network, read[network.name]) for network in model.networks if read[network.name]]
 
 
 def forward_flops(model, units):
-    """Useful FLOPs of one sample's forward pass; the gradient to its code costs as much again."""
+    """FLOPs of one sample's forward pass; the gradient to its code costs as much again.
+
+    Of a model from the zoo those that are useful, of another what XLA counts.
+    """
+    if model.parts is None:
+        return _counted(model, units)
     return generator_flops(model) + sum(
         classifier_flops(network, layers) for network, layers in readings(model, units)
     )
@@ -58,5 +65,35 @@ def forward_flops(model, units):
 
 def weight_bytes(model):
     """Bytes of all weights as they are used, float32."""
-    trees = [network.weights for network in model.networks] + [model.generator.weights]
-    return sum(4 * leaf.size for leaf in jax.tree.leaves(trees))
+    trees = model.generate, model.layers, None if isinstance(model.encode, str) else model.encode
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(trees))
+
+
+def reading_flops(model, units):
+    """Of them, those of reading the units of a picture that is there."""
+    if model.parts is None:
+        return forward_flops(model, units) / 2
+    return forward_flops(model, units) - generator_flops(model)
+
+
+def layer_bytes(model, units):
+    """Bytes of all layers of one sample's forward pass, in float32, as its gradient keeps them."""
+    if model.parts is None:
+        shapes = [model.image.shape, *model.shapes.values()]
+        return 4 * 3 * sum(math.prod(shape) for shape in shapes)  # G's layers are not known
+    layers = generator_layers(model)
+    for network, read in readings(model, units):
+        names = list(network.shapes)
+        last = max(names.index(layer) for layer in read)
+        layers += [
+            (2 if name in network.weights else 1, network.shapes[name])
+            for name in names[: last + 1]
+        ]
+    return 4 * sum(copies * math.prod(shape) for copies, shape in layers)
+
+
+def _counted(model, units):
+    bare = networks(model, units)
+    codes = jax.ShapeDtypeStruct((1, model.code_size), jnp.float32)
+    counts = jax.jit(observe.observe).lower(bare, codes).cost_analysis() or {}
+    return float(counts.get("flops", 0.0))

@@ -4,16 +4,30 @@ import difflib
 import functools
 import math
 import re
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from inverse_set.errors import UserError
-from inverse_set.models.bind import network_of
-from inverse_set.models.classifier import PROB
-from inverse_set.models.zoo import Unit
 from inverse_set.types import Constraint
 
 FORM = "write LAYER/UNIT:LOW:HIGH, for example fc8/monarch:p95:p99.9 or conv5/12@8,8:3.5:6"
+
+
+class Unit(NamedTuple):
+    """One neuron: a layer, an index into one input's activations of it, and a network's name.
+
+    network: None is the network that constraints mean unless they say otherwise.
+    """
+
+    layer: str
+    index: tuple
+    network: str | None = None
+
+    @property
+    def position(self):
+        """The index as `[row, column, channel]`; the axes that a layer has not are 0."""
+        return (0,) * (3 - len(self.index)) + tuple(self.index)
 
 
 def parse_constraint(model, text):
@@ -21,7 +35,7 @@ def parse_constraint(model, text):
 
     UNIT: a 0-based index or a class's name: its whole label, or one of the synonyms in it.
     LOW, HIGH: numbers in the neuron's units, or percentiles of its natural activations such as
-    p99.9.  Raises UserError.
+    p99.9; one of them may be -inf or inf.  Raises UserError.
     """
     parts = text.rsplit(":", 2)
     if len(parts) != 3:
@@ -33,7 +47,12 @@ def parse_constraint(model, text):
             f"{text!r}: the lower bound {low:g} is not below the upper bound {high:g}",
             "give LOW < HIGH, in the neuron's own units or as percentiles",
         )
-    return unit, Constraint(parts[0].strip(), low, high)
+    if not math.isfinite(low) and not math.isfinite(high):
+        raise UserError(f"{text!r} bounds nothing", "give a number for one end at least")
+    scale = 1.0
+    if not math.isfinite(high - low):
+        scale = _spread(model, unit, low if math.isfinite(low) else high)
+    return unit, Constraint(parts[0].strip(), low, high, scale)
 
 
 def parse_unit(model, text):
@@ -45,6 +64,8 @@ def parse_unit(model, text):
     if not slash or not rest:
         raise UserError(f"{text!r} names no unit", FORM)
     owners_name, dot, layer = place.rpartition(".")
+    if place in model.subject.shapes:  # names of a user's layers may have dots
+        owners_name, dot, layer = "", "", place
     owner = _network(model, owners_name) if dot else model.subject
     if layer not in owner.shapes:
         raise UserError(
@@ -53,7 +74,7 @@ def parse_unit(model, text):
         )
     shape = owner.shapes[layer]
     name, at, place = (part.strip() for part in rest.partition("@"))
-    if named(owner, layer) and _classes(owner, rest)[0]:
+    if named(owner, layer) and _classes(owner, layer, rest)[0]:
         name, at, place = rest.strip(), "", ""  # an @ in a class's own name
     channel = _channel(owner, layer, name.strip(), shape[-1])
     network = owner.name if dot else None
@@ -63,8 +84,9 @@ def parse_unit(model, text):
                 f"{layer} has no positions, {text!r} asks for one", f"write {layer}/{name}"
             )
         return Unit(layer, (channel,), network)
-    row, column = _position(place, shape, text) if at else (shape[0] // 2, shape[1] // 2)
-    return Unit(layer, (row, column, channel), network)
+    middle = tuple(size // 2 for size in shape[:-1])
+    position = _position(place, shape[:-1], text) if at else middle
+    return Unit(layer, (*position, channel), network)
 
 
 def _network(model, name):
@@ -87,16 +109,17 @@ def _channel(network, layer, name, count):
             f"{layer} has no unit {name}", f"its units are 0 to {count - 1} (`inverse-set units`)"
         )
     if not named(network, layer):
-        last = network.plan[-1].name
+        known = f"only units of {' and '.join(network.names)} have names"
         raise UserError(
             f"unit {name!r} of {layer} is no number",
-            f"units of {layer} are 0 to {count - 1}; only units of {last} and {PROB} have names",
+            f"units of {layer} are 0 to {count - 1}" + f"; {known}" * bool(network.names),
         )
-    found, synonyms = _classes(network, name)
+    found, synonyms = _classes(network, layer, name)
     if len(found) > 1:
         raise UserError(
             f"{len(found)} classes of {network.name} are called {name!r}",
-            "say which by number: " + " or ".join(f"{i} ({network.labels[i]})" for i in found),
+            "say which by number: "
+            + " or ".join(f"{i} ({network.names[layer][i]})" for i in found),
         )
     if found:
         return found[0]
@@ -106,13 +129,13 @@ def _channel(network, layer, name, count):
     )
 
 
-def _classes(network, name):
+def _classes(network, layer, name):
     """(numbers of the classes that a name may mean, every name in its plain form).
 
     The whole label comes first, as `inverse-set units` prints it: of "maillot" and "maillot, tank
     suit" the one is meant that is called so and no more.  Then one of the synonyms in it.
     """
-    whole, synonyms = _names(network.labels)
+    whole, synonyms = _names(tuple(network.names[layer]))
     wanted = _plain(name)
     return whole.get(wanted) or sorted(set(synonyms.get(wanted, ()))), synonyms
 
@@ -129,8 +152,8 @@ def _names(labels):
 
 
 def named(network, layer):
-    """Whether the layer's units are classes, with names."""
-    return layer in (network.plan[-1].name, PROB)
+    """Whether the layer's units have names, as classes have."""
+    return layer in network.names
 
 
 def _plain(name):
@@ -145,17 +168,22 @@ def _suggest(word, choices, otherwise):
     return f"did you mean {' or '.join(near)}? ({otherwise})" if near else otherwise
 
 
-def _position(place, shape, text):
+def _position(place, sides, text):
+    """`row,col` of a map, or as many numbers as the layer has axes beside its channels."""
     try:
-        row, column = (int(part) for part in place.split(","))
+        position = tuple(int(part) for part in place.split(","))
     except ValueError:
         raise UserError(f"{text!r}: {place!r} is no position", "write @row,col") from None
-    if not (0 <= row < shape[0] and 0 <= column < shape[1]):
+    if len(position) != len(sides):
         raise UserError(
-            f"{text!r}: position {row},{column} lies outside the map",
-            f"rows are 0 to {shape[0] - 1}, columns 0 to {shape[1] - 1}",
+            f"{text!r}: {place!r} is no position",
+            "write @row,col" if len(sides) == 2 else f"write @ and {len(sides)} numbers",
         )
-    return row, column
+    if not all(0 <= index < side for index, side in zip(position, sides, strict=True)):
+        names = ("rows are", "columns") if len(sides) == 2 else ("places are", *("",) * 9)
+        ranges = (f"{n} 0 to {side - 1}".strip() for n, side in zip(names, sides, strict=False))
+        raise UserError(f"{text!r}: position {place} lies outside the map", ", ".join(ranges))
+    return position
 
 
 def _bound(model, unit, text, whole):
@@ -164,14 +192,26 @@ def _bound(model, unit, text, whole):
         value = float(text[1:] if percentile else text)
     except ValueError:
         value = math.nan
+    if not percentile and text.lstrip("+-") == "inf":
+        return value
     if not abs(value) < 1e30:
         raise UserError(f"{whole!r}: {text!r} is no number and no percentile", FORM)
     return natural_percentile(model, unit, value, whole) if percentile else value
 
 
+def _spread(model, unit, bound):
+    """A length in the neuron's units: a half of its natural range, or of the bound's size."""
+    network = model.owner(unit)
+    if unit.layer in network.natural:
+        column = network.natural[unit.layer][(slice(None), *unit.index)]
+        if (width := float(np.ptp(column)) / 2) > 0:
+            return width
+    return max(abs(bound) / 2, 1e-3)
+
+
 def natural_percentile(model, unit, percentile, whole=None):
     """The unit's activation at a percentile of natural pictures, interpolated linearly."""
-    network = network_of(model, unit)
+    network = model.owner(unit)
     if unit.layer not in network.natural:
         known = f"; percentiles are known for {', '.join(network.natural)}" * bool(network.natural)
         raise UserError(
@@ -190,11 +230,56 @@ def natural_percentile(model, unit, percentile, whole=None):
 
 def unit_name(model, unit):
     """A short name for people: `fc8/monarch`, `conv5/12@8,8`, `places205.fc8/gas station`."""
-    channel, network = unit.index[-1], network_of(model, unit)
+    channel, network = unit.index[-1], model.owner(unit)
     layer = f"{network.name}.{unit.layer}" if len(model.networks) > 1 else unit.layer
     if named(network, unit.layer):
-        label = network.labels[channel]
+        label = network.names[unit.layer][channel]
         short = label.split(",")[0]
-        return f"{layer}/{short if _classes(network, short)[0] == [channel] else label}"
-    place = f"@{unit.index[0]},{unit.index[1]}" if len(unit.index) == 3 else ""
+        known = _classes(network, unit.layer, short)[0] == [channel]
+        return f"{layer}/{short if known else label}"
+    place = f"@{','.join(map(str, unit.index[:-1]))}" if len(unit.index) > 1 else ""
     return f"{layer}/{channel}{place}"
+
+
+class Target(tuple):
+    """Constraints as texts, all of which hold at once; `&` joins two (eq. 12)."""
+
+    __slots__ = ()
+
+    def __and__(self, other):
+        return Target((*self, *other))
+
+    def __repr__(self):
+        return " & ".join(self)
+
+
+class Chosen(NamedTuple):
+    """A unit of a model, of which intervals can be asked."""
+
+    model: Any
+    unit: Unit
+
+    def between(self, low, high):
+        """`Target` low <= f(x) <= high: numbers in the unit's own scale, or texts such as "p99".
+
+        Texts are percentiles of its natural activations.  Raises UserError for bounds that are
+        none, or percentiles that the model does not know.
+        """
+        text = f"{unit_name(self.model, self.unit)}:{_written(low)}:{_written(high)}"
+        parse_constraint(self.model, text)
+        return Target((text,))
+
+    def above(self, low):
+        """`Target` low <= f(x)."""
+        return self.between(low, math.inf)
+
+    def below(self, high):
+        """`Target` f(x) <= high."""
+        return self.between(-math.inf, high)
+
+    def __repr__(self):
+        return f"<unit {unit_name(self.model, self.unit)} of {self.model.name}>"
+
+
+def _written(bound):
+    return bound if isinstance(bound, str) else repr(float(bound))

@@ -2,7 +2,6 @@
 
 import functools
 import pathlib
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +12,10 @@ from inverse_set.errors import WEIGHTS, UserError
 from inverse_set.models import caffenet, mini, weights
 from inverse_set.models.classifier import PROB, Classifier
 from inverse_set.models.generator import Generator
-from inverse_set.models.pixels import Pixels
+from inverse_set.models.parts import Drawer, Network, Parts, assemble
 from inverse_set.settings import Natural
 
 FOLDER = pathlib.Path(__file__).parent / "weights"
-ENCODER = "relu6"  # E: the code is fc6 after its ReLU
 NAMES = {
     "mini": "the bundled pair: needs nothing",
     "caffenet": "the paper's pair: CaffeNet and the generator that inverts its fc6",
@@ -28,81 +26,6 @@ SUBJECTS = {
     "places205": "Places205-CNN, a --subject for caffenet (the paper's fig. 6)",
 }
 PAIRS = {"scenes": "mini", "alexnet": "caffenet", "places205": "caffenet"}  # whose E and G
-
-
-class Network(NamedTuple):
-    """A classifier, whose units constraints name.
-
-    plan: layer records.  weights: {layer: {kernel, bias}}.  pixels: what it reads of a picture.
-    labels: names of the fc8 units.
-    shapes: {layer: shape of one picture's activations}, layers in order.
-    quantiles: `[Q]` percentiles at which natural activations are known.
-    natural: {layer: `[Q, ...]`} activations of natural pictures at those percentiles.
-    """
-
-    name: str
-    plan: tuple
-    weights: Any
-    pixels: Pixels
-    labels: tuple
-    shapes: dict
-    quantiles: np.ndarray
-    natural: dict
-
-
-class Drawer(NamedTuple):
-    """A generator G: its plan, its weights and the scale it draws in."""
-
-    plan: Any
-    weights: Any
-    pixels: Pixels
-
-
-class Model(NamedTuple):
-    """All that a sample needs: E, G and the classifiers whose units are constrained.
-
-    networks: the encoder's classifier first, the subject, f's, last; often one and the same.
-    generator: `Drawer`.  resolution: pixels a side of a picture.
-    codes: `Natural` of E.  starts: `[M, D]` codes of natural pictures, None where unknown.
-    hashes: {file: SHA-256}.  record: what training or conversion wrote down.
-    untrained: "random:SEED" if the weights are random, else None.
-    """
-
-    name: str
-    networks: tuple
-    generator: Drawer
-    resolution: int
-    codes: Natural
-    starts: np.ndarray | None
-    hashes: dict
-    record: dict
-    untrained: str | None = None
-
-    @property
-    def encoder(self):
-        """The classifier of which E is a prefix."""
-        return self.networks[0]
-
-    @property
-    def subject(self):
-        """The classifier that constraints mean unless they say otherwise."""
-        return self.networks[-1]
-
-
-class Unit(NamedTuple):
-    """One neuron: a layer, an index into one picture's activations of it, and a network's name.
-
-    network: None is the subject.
-    """
-
-    layer: str
-    index: tuple
-    network: str | None = None
-
-    @property
-    def position(self):
-        """The index as `[row, column, channel]`; rows and columns are 0 in inner-product layers."""
-        return (0,) * (3 - len(self.index)) + self.index
 
 
 def files(name):
@@ -126,8 +49,8 @@ def load(name="mini", subject=None, untrained=None):
     _check_names(name, subject)
     check_device()
     seed = None if untrained is None else _seed(untrained)
-    model = _mini(subject, seed) if name == "mini" else _caffenet(subject, seed)
-    return model._replace(untrained=untrained)
+    parts = _mini(subject, seed) if name == "mini" else _caffenet(subject, seed)
+    return assemble(parts._replace(untrained=untrained))
 
 
 def check_device():
@@ -204,15 +127,15 @@ def _remedies(name):
 def _mini(subject, seed):
     """The bundled pair, with another classifier as its subject if one is named."""
     parts = [weights.read(path, *_remedies("mini")) for path in files("mini")]
-    model = _assemble_mini("mini", *parts, seed)
+    pair = _assemble_mini("mini", *parts, seed)
     if subject in (None, "mini"):
-        return model
+        return pair
     (path,) = files(subject)
     part = weights.read(path, *_remedies(subject))
     # Another seed, or scenes would be drawn with the numbers of the encoder.
     other, part = _bundled(subject, part, None if seed is None else seed + 1)
-    hashes = model.hashes | {part.name: part.digest}
-    return model._replace(networks=(model.encoder, other), hashes=hashes)
+    hashes = pair.hashes | {part.name: part.digest}
+    return pair._replace(networks=(*pair.networks, other), hashes=hashes)
 
 
 @_fitting
@@ -240,10 +163,10 @@ def _assemble_mini(name, classifier, generator, seed=None):
     if seed is not None:
         expected = weights.shapes(Generator(plan), encoder.shapes["fc6"])
         generator = _drawn("mini's generator", expected, seed, plan.deconvs)
-    model = _model(name, mini.SIDE, (encoder,), [classifier], generator, plan, mini.DRAWN)
-    if seed is None and model.starts is None:
+    pair = _parts(name, mini.SIDE, (encoder,), [classifier], generator, plan, mini.DRAWN)
+    if seed is None and pair.starts is None:
         raise ValueError("codes/starts is expected and not there")
-    return model
+    return pair
 
 
 def _caffenet(subject, seed):
@@ -279,12 +202,12 @@ def _assemble_caffenet(name, names, parts, generator, seed):
     _check_network("fc6_generator", generator)
     networks = tuple(map(full_size, names, parts))
     plan, side = caffenet.FC6_GENERATOR, caffenet.RESOLUTION
-    model = _model(name, side, networks, parts, generator, plan, caffenet.DRAWN)
-    if model.starts is None and seed is None:
+    pair = _parts(name, side, networks, parts, generator, plan, caffenet.DRAWN)
+    if pair.starts is None and seed is None:
         upper = np.full(caffenet.CODES, caffenet.CODE_LIMIT, np.float32)
         square = caffenet.PAIR_SQUARE
-        return model._replace(codes=Natural(model.codes.lower, upper, square, square))
-    return model
+        return pair._replace(codes=Natural(pair.codes.lower, upper, square, square))
+    return pair
 
 
 def full_size(name, part):
@@ -334,14 +257,14 @@ def network(name, plan, part, pixels, labels, side, quantiles):
     return Network(name, plan, layers, pixels, labels, shapes, quantiles, natural)
 
 
-def _model(name, side, networks, parts, generator, plan, drawn):
-    """`Model` of classifiers, the files they came from, and a generator's file and plan."""
+def _parts(name, side, networks, parts, generator, plan, drawn):
+    """`Parts` of classifiers, the files they came from, and a generator's file and plan."""
     code, layers = networks[0].shapes["fc6"], weights.tree(generator.tensors)
     weights.check(weights.shapes(Generator(plan), code), layers)
     codes, starts = _natural_codes(code, parts[0])
     hashes = {part.name: part.digest for part in (*parts, generator)}
     drawer = Drawer(plan, layers, drawn)
-    return Model(name, networks, drawer, side, codes, starts, hashes, parts[0].record)
+    return Parts(name, networks, drawer, side, codes, starts, hashes, parts[0].record)
 
 
 def _natural_codes(code, part):

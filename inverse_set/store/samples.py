@@ -15,8 +15,9 @@ import numpy as np
 MAX_BYTES = 8 << 30  # most that is read from one samples.npz
 _MAX_DIRECTORY = 4096  # bytes of the zip directory; seven arrays need some 700
 _CHUNK = 1 << 20
+_MAX_RANK = 8  # axes of an array of inputs
 _FIELDS = {  # dtype and shape on the disk
-    "images": ("|u1", "[n, H, W, 3]"),
+    "images": ("|u1", "[n, H, W, 1 or 3], or <f4 [n, ...]"),
     "codes": ("<f4", "[n, D]"),
     "activations": ("<f4", "[n, P]"),
     "raw_activations": ("<f4", "[n, P]"),
@@ -29,10 +30,11 @@ _FIELDS = {  # dtype and shape on the disk
 class SampleSet(NamedTuple):
     """n samples of a run, in the order in which they were taken.
 
-    images: uint8 `[n, H, W, 3]`, RGB, exactly the saved pictures.
+    images: uint8 `[n, H, W, 3]`, RGB, or `[n, H, W, 1]`, grey, exactly the saved pictures; inputs
+        that are no pictures are float32 `[n, ...]`.
     codes: float32 `[n, D]` generator codes.
-    activations: float32 `[n, P]` of the saved 8-bit pictures, in units of the neurons' outputs.
-    raw_activations: float32 `[n, P]` before rounding to 8 bits, same units.
+    activations: float32 `[n, P]` of the saved inputs, in units of the neurons' outputs.
+    raw_activations: float32 `[n, P]` before pictures are rounded to 8 bits, same units.
     features: float32 `[n, F]`, what distances between samples are measured in.
     step: int32 `[n]`, the step each sample was taken at.
     chain: int32 `[n]`, the chain each sample comes from.
@@ -53,14 +55,15 @@ def checked(samples, constraints):
     constraints: how many there are, P.
     """
     arrays = {name: np.asarray(value) for name, value in samples._asdict().items()}
-    if (given := arrays["images"].dtype) != np.uint8:
-        raise ValueError(f"expected uint8 images, 0 to 255, got {given}")
+    if (given := arrays["images"].dtype) not in (np.uint8, np.float32):
+        raise ValueError(f"expected uint8 images, 0 to 255, or float32 inputs, got {given}")
     for name, (dtype, _) in _FIELDS.items():
+        dtype = given if name == "images" else dtype
         if not np.can_cast(arrays[name].dtype, dtype, "same_kind"):
             wanted = np.dtype(dtype).name
             raise ValueError(f"expected {wanted} {name}, got {arrays[name].dtype}")
         arrays[name] = np.ascontiguousarray(arrays[name].astype(dtype))
-    _check_shapes({name: array.shape for name, array in arrays.items()})
+    _check_shapes({name: array.shape for name, array in arrays.items()}, given == np.uint8)
     if (given := arrays["activations"].shape[1]) != constraints or not constraints:
         raise ValueError(
             f"expected activations [n, {constraints}], one column per constraint, "
@@ -69,11 +72,11 @@ def checked(samples, constraints):
     return SampleSet(**arrays)
 
 
-def _check_shapes(shapes):
+def _check_shapes(shapes, pictures):
     """ValueError unless `{field: shape}` is what SampleSet documents."""
     for name, (_, documented) in _FIELDS.items():
-        shape, rank = shapes[name], documented.count(",") + 1
-        if len(shape) != rank or (name == "images" and shape[3] != 3):
+        shape = shapes[name]
+        if not _fits(name, shape, pictures):
             raise ValueError(f"expected {name} {documented}, got {shape}")
         if shape[0] != shapes["images"][0]:
             raise ValueError(f"{name} {shape} are of {shape[0]} samples, images {shapes['images']}")
@@ -82,6 +85,14 @@ def _check_shapes(shapes):
             f"raw_activations {shapes['raw_activations']} and activations "
             f"{shapes['activations']} differ in shape"
         )
+
+
+def _fits(name, shape, pictures):
+    if name != "images":
+        return len(shape) == _FIELDS[name][1].count(",") + 1
+    if pictures:
+        return len(shape) == 4 and shape[3] in (1, 3)
+    return 2 <= len(shape) <= _MAX_RANK
 
 
 def write(file, samples):
@@ -106,9 +117,10 @@ def read(file):
             raise ValueError("its arrays are compressed, a run's never are")
         if (total := sum(m.file_size for m in members)) > min(MAX_BYTES, size):
             raise ValueError(f"declares {total} bytes, has {size}, at most {MAX_BYTES} are read")
-        shapes = {name: _shape(archive, name) for name in _FIELDS}
-        _check_shapes(shapes)
-        return SampleSet(**{name: _array(archive, name, shapes[name]) for name in _FIELDS})
+        found = {name: _shape(archive, name) for name in _FIELDS}
+        shapes = {name: shape for name, (shape, _) in found.items()}
+        _check_shapes(shapes, found["images"][1] == np.uint8)
+        return SampleSet(**{name: _array(archive, name, *found[name]) for name in _FIELDS})
 
 
 def _check_directory(file, size):
@@ -134,13 +146,13 @@ def _check_directory(file, size):
 
 
 def _shape(archive, name):
-    """The shape that an array's header declares, once type, rank and size are right."""
+    """(shape, dtype) that an array's header declares, once type, rank and size are right."""
     with archive.open(f"{name}.npy") as member:
         shape, dtype = _header(member, name)
         left = archive.getinfo(f"{name}.npy").file_size - member.tell()
     if math.prod(shape) * dtype.itemsize != left:
         raise ValueError(f"{name}: declares {dtype.str} {shape}, {left} bytes follow")
-    return shape
+    return shape, dtype
 
 
 def _header(member, name):
@@ -148,15 +160,16 @@ def _header(member, name):
         raise ValueError(f"{name}: expected .npy version 1.0")
     shape, fortran, dtype = np.lib.format.read_array_header_1_0(member)
     expected, documented = _FIELDS[name]
-    rank = documented.count(",") + 1
-    if dtype.str != expected or fortran or len(shape) != rank or min(shape) < 0:
+    typed = dtype.str in ("|u1", "<f4") if name == "images" else dtype.str == expected
+    ranked = _fits(name, (*shape[:3], 3) if len(shape) == 4 else shape, dtype == np.uint8)
+    if not typed or fortran or not ranked or min(shape) < 0:
         raise ValueError(f"{name}: expected {expected} {documented}, has {dtype.str} {shape}")
     return shape, dtype
 
 
-def _array(archive, name, shape):
+def _array(archive, name, shape, dtype):
     """One array, read a piece at a time, so that it is in memory once."""
-    array = np.empty(shape, _FIELDS[name][0])
+    array = np.empty(shape, dtype)
     room = memoryview(array.reshape(-1).view(np.uint8))
     with archive.open(f"{name}.npy") as member:
         _header(member, name)

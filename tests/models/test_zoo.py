@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import json
 import math
@@ -10,10 +11,11 @@ import pytest
 import safetensors.numpy
 
 from inverse_set import cli, errors
-from inverse_set.models import bind, mini, zoo
+from inverse_set.models import base, bind, mini, zoo
 from inverse_set.models.classifier import Classifier
 from inverse_set.models.generator import Generator
-from inverse_set.models.zoo import Unit
+from inverse_set.models.units import Unit
+from inverse_set.types import Constraint
 
 QUANTILES = [1, 25, 50, 75, 99.9]
 RECORD = {
@@ -156,7 +158,7 @@ def test_load_returns_what_was_written(model, contents):
 
 
 def test_hashes_are_those_of_the_files(folder):
-    hashes = zoo.load.__wrapped__("mini").hashes
+    hashes = zoo.load.__wrapped__("mini").digests
     assert hashes == {
         name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
         for name in (CLASSIFIER, GENERATOR)
@@ -389,7 +391,7 @@ def test_networks_generate_and_finish(model):
     expected = apply({"params": model.generator.weights}, model.starts[:2])
     assert generated.shape == (2, 64, 64, 3)
     np.testing.assert_allclose(generated, expected, rtol=1e-6)
-    np.testing.assert_array_equal(networks.finish(generated), bind.quantise(generated))
+    np.testing.assert_array_equal(networks.finish(generated), base.eight_bits(generated))
 
 
 def test_another_unit_compiles_nothing(model):
@@ -430,7 +432,7 @@ def test_raw_activations_are_those_before_rounding(model):
 
 @pytest.mark.parametrize("compiled", [False, True])
 def test_quantised_images_are_those_of_an_8_bit_file(compiled):
-    quantise = jax.jit(bind.quantise) if compiled else bind.quantise
+    quantise = jax.jit(base.eight_bits) if compiled else base.eight_bits
     rng = np.random.default_rng(0)
     levels = np.arange(256, dtype=np.float32)
     images = np.concatenate([rng.uniform(-0.2, 1.2, 5000), levels / 255]).astype(np.float32)
@@ -469,6 +471,7 @@ def test_the_nearest_codes_are_those_whose_pictures_are(model):
     activations = bind.raw_activations(model, chosen, model.starts)
     intervals = np.quantile(activations, [0.6, 0.9], axis=0).T
     low, high = intervals.T
+    intervals = [Constraint("", *ends) for ends in intervals]
     outside = np.where(activations < low, low - activations, activations - high) / (high - low)
     order = np.argsort(np.maximum(outside, 0).max(1), kind="stable")
     drawn = [bind.starting_codes(model, "nearest", 2, seed, chosen, intervals) for seed in range(9)]
@@ -489,7 +492,7 @@ def test_natural_codes_are_looked_at_once_a_layer(model):
     np.testing.assert_allclose(found[:, 1], one[:, 0], rtol=1e-4, atol=1e-5)
     assert bind.natural_layer(model, Unit("conv5", (3, 4, 5))) is found
     assert bind.natural_layer(model, Unit("conv5", (4, 4, 1))) is not found
-    fewer = model._replace(starts=model.starts[:3])
+    fewer = dataclasses.replace(model, prior=model.prior._replace(codes=model.starts[:3]))
     assert len(bind.natural_layer(fewer, unit)) == 3
     for row in range(bind.LAYERS + 3):
         bind.natural_layer(model, Unit("conv5", (row, 0, 1)))
@@ -527,7 +530,7 @@ def test_a_subject_brings_its_units_and_nothing_else(with_scenes, images):
     assert model.encoder.labels == pair.encoder.labels
     assert model.subject.labels == ("beach", "street")
     np.testing.assert_array_equal(model.starts, pair.starts)
-    assert model.hashes == pair.hashes | {
+    assert model.digests == pair.digests | {
         SCENES: hashlib.sha256((with_scenes / SCENES).read_bytes()).hexdigest()
     }
     measured = bind.measure(model, images, [Unit("fc8", (1,)), Unit("fc8", (1,), "mini")])
@@ -587,8 +590,8 @@ def test_an_untrained_subject_is_not_the_untrained_encoder(with_scenes):
     assert not model.subject.natural
     first, second = (network.weights["conv1"]["kernel"] for network in model.networks)
     assert not np.isclose(first, second).any()
-    assert len(model.hashes) == 3
-    assert zoo.load.__wrapped__("mini", "scenes", "random:3").hashes == model.hashes
+    assert len(model.digests) == 3
+    assert zoo.load.__wrapped__("mini", "scenes", "random:3").digests == model.digests
 
 
 def test_the_bundled_scenes_are_sampled_and_certified(tmp_path, capsys):
