@@ -4,8 +4,10 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 DATA ?= ../shared/data/tiny_imagenet
 OUT ?= runs/demo
+PYTEST = $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder \
+	--data=$(DATA)
 
-.PHONY: demo test lint paper clean
+.PHONY: demo test test-slow lint paper clean
 
 demo: $(VENV)/installed
 	$(BIN)/inverse-set sample --model=mini --constraint="fc8/bell pepper:p99:p99.9" \
@@ -14,10 +16,14 @@ demo: $(VENV)/installed
 	@echo "Open $(OUT)/gallery.html, or look at $(OUT)/grid.png"
 
 test: $(VENV)/tested lint
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder --data=$(DATA)
+	$(PYTEST) -m "not slow"
+
+# What takes long, or needs torch.
+test-slow: $(VENV)/tested-slow
+	$(PYTEST) -m slow
 
 # Every experiment, and docs/results.md; goes on where it was stopped.
-paper: $(VENV)/tested
+paper: $(VENV)/tested-slow
 	$(BIN)/python -m experiments.paper $(if $(wildcard $(DATA)),--data=$(DATA))
 
 lint: $(VENV)/tested
@@ -32,6 +38,10 @@ $(VENV)/installed: pyproject.toml
 
 $(VENV)/tested: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@
+
+$(VENV)/tested-slow: $(VENV)/tested
+	$(BIN)/python -m pip install --quiet --editable '.[test-slow]'
 	touch $@
 
 clean:

@@ -1,12 +1,29 @@
 """What all tests share."""
 
+import importlib.util
 import os
 import tempfile
 
 import jax
 import pytest
 
-SLOW = ("test_experiments", "test_surveys", "test_train_mini", "test_cli")  # files of minutes
+# Files that take minutes, or need torch: `make test-slow`.
+SLOW = (
+    "test_compiled",
+    "test_demo",
+    "test_experiments",
+    "test_fitting",
+    "test_full_size",
+    "test_judge",
+    "test_paper",
+    "test_spectra",
+    "test_surveys",
+    "test_torch_file",
+    "test_train_mini",
+)
+FIRST = ("test_cli", "test_own", *SLOW)  # two processes, each a file at a time, then end together
+if importlib.util.find_spec("torch") is None:
+    collect_ignore_glob = [f"*{name}.py" for name in SLOW]
 
 
 def pytest_configure(config):
@@ -22,8 +39,11 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """The slow files first: two processes, each a file at a time, end together."""
-    items.sort(key=lambda item: item.path.stem not in SLOW)
+    """Marks what is slow, and puts the long files first."""
+    for item in items:
+        if item.path.stem in SLOW:
+            item.add_marker("slow")
+    items.sort(key=lambda item: item.path.stem not in FIRST)
 
 
 def pytest_addoption(parser):

@@ -5,23 +5,24 @@ import inspect
 import numpy as np
 import pytest
 
-from inverse_set import certified, load, report, run
+from inverse_set import certified, report, run
 from inverse_set.models import bind
 from inverse_set.settings import Settings
 from inverse_set.types import Constraint, Status
+from tests import tiny
 
 ASKED = ["fc8/banana:p99:p99.9"]
 
 
 @pytest.fixture(scope="module")
 def found():
-    return certified.sample(load("mini"), ASKED, num_samples=12, num_seeds=4)
+    return certified.sample(tiny.model(), ASKED, num_samples=12, num_seeds=4)
 
 
 def test_every_picture_is_inside_by_an_independent_computation(found):
     (constraint,) = found.constraints
-    (unit,) = [certified.units.parse_unit(load("mini"), "fc8/banana")]
-    again = bind.measure(load("mini"), found.samples.images, [unit])[:, 0]
+    (unit,) = [certified.units.parse_unit(tiny.model(), "fc8/banana")]
+    again = bind.measure(tiny.model(), found.samples.images, [unit])[:, 0]
     assert found.status == Status.OK and len(again) == 12
     assert ((again >= constraint.low) & (again <= constraint.high)).all()
 
@@ -32,7 +33,7 @@ def test_what_is_optimised_is_what_is_saved(found):
 
 
 def test_codes_stay_natural(found):
-    upper = load("mini").codes.upper
+    upper = tiny.model().codes.upper
     assert (found.samples.codes >= 0).all() and (found.samples.codes <= upper + 1e-6).all()
 
 
@@ -42,7 +43,7 @@ def test_codes_stay_natural(found):
 )
 def test_codes_are_free_under_the_paper_rule(monkeypatch, rule, natural_codes, held):
     """The range of natural codes is what the run is given to hold them to."""
-    model, signature = load("mini"), inspect.signature(run.sample)
+    model, signature = tiny.model(), inspect.signature(run.sample)
 
     class Given(Exception):
         pass
@@ -72,7 +73,7 @@ def test_what_the_certificate_turns_down_is_dropped(monkeypatch):
         return activations
 
     monkeypatch.setattr(bind, "measure", disagree)
-    found = certified.sample(load("mini"), ASKED, num_samples=12, num_seeds=4)
+    found = certified.sample(tiny.model(), ASKED, num_samples=12, num_seeds=4)
     assert found.status == Status.PARTIAL and found.dropped == 2
     assert len(found.samples.images) == len(found.samples.codes) == 10
     assert "10 of 12" in report.summary(found)["share inside"]
@@ -101,7 +102,7 @@ def test_a_stop_during_the_certificate_keeps_what_it_came_to_in_time(monkeypatch
         seen.append(phase)
         return phase == "certificate" and done == batch
 
-    found = certified.sample(load("mini"), ASKED, num_samples=12, num_seeds=4, progress=stop)
+    found = certified.sample(tiny.model(), ASKED, num_samples=12, num_seeds=4, progress=stop)
     assert found.status == Status.INTERRUPTED
     assert (len(found.samples.images), found.dropped, found.unread) == (1, 1, 10)
     assert "10 more were not reached" in report.summary(found)["share inside"]

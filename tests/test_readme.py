@@ -13,7 +13,11 @@ README = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=["model", "own networks"])
+@pytest.mark.parametrize(
+    "block",
+    [pytest.param(BLOCKS[0], marks=pytest.mark.slow), *BLOCKS[1:]],  # the first is of mini
+    ids=["model", "own networks"],
+)
 def test_python_examples_find_what_they_ask_for(block):
     names = {}
     exec(compile(block, "README.md", "exec"), names)

@@ -203,7 +203,7 @@ def natural_layer(model, unit):
         size, functions = _batch(model), jax.device_put((model.generate, model.layers))
         codes = _filled(model.starts, size)
         parts = [
-            _drawn_layer(*functions, codes[i : i + size], layer, place)
+            _drawn_layer(*functions, codes[i : i + size], jnp.asarray(place, jnp.int32), layer)
             for i in range(0, len(codes), size)
         ]
         _natural[key] = model, np.concatenate(parts)[: len(model.starts)]
@@ -212,9 +212,10 @@ def natural_layer(model, unit):
     return _natural[key][1]
 
 
-@functools.partial(jax.jit, static_argnums=(3, 4))
-def _drawn_layer(generate, layers, codes, layer, place):
-    return layers(generate(codes))[layer][(slice(None), *place)]
+@functools.partial(jax.jit, static_argnames="layer")
+def _drawn_layer(generate, layers, codes, place, layer):
+    values = layers(generate(codes))[layer]
+    return values[(slice(None), *(place[axis] for axis in range(values.ndim - 2)))]
 
 
 def _filled(rows, size):

@@ -594,6 +594,7 @@ def test_an_untrained_subject_is_not_the_untrained_encoder(with_scenes):
     assert zoo.load.__wrapped__("mini", "scenes", "random:3").digests == model.digests
 
 
+@pytest.mark.slow
 def test_the_bundled_scenes_are_sampled_and_certified(tmp_path, capsys):
     subject = zoo.load("mini", "scenes").subject
     assert cli.run(["units", "--model=mini", "--subject=scenes"]) == 0
