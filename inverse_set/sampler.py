@@ -97,12 +97,12 @@ def advance(state, problem, walk, steps, capacity):
 
     Rows at `steps` and beyond are zeros.  Rows of samples not accepted are no samples.
     """
-    shapes = jax.eval_shape(lambda s: _step(s, problem, walk)[1], state)
+    shapes = jax.eval_shape(lambda s: step(s, problem, walk)[1], state)
     empty = jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), shapes)
 
     def body(index, carry):
         state, found = carry
-        state, samples = _step(state, problem, walk)
+        state, samples = step(state, problem, walk)
         found = jax.tree.map(
             lambda all_rows, row: jax.lax.dynamic_update_index_in_dim(all_rows, row, index, 0),
             found,
@@ -113,7 +113,8 @@ def advance(state, problem, walk, steps, capacity):
     return jax.lax.fori_loop(0, steps, body, (state, empty))
 
 
-def _step(state, problem, walk):
+def step(state, problem, walk):
+    """One step: (`WalkState`, `Samples`) of K new samples, those that are accepted."""
     keys = jax.random.split(jax.random.fold_in(state.key, state.step + 1), 3)
     slope, sound = _slope(state, problem, walk)
     state = state._replace(alive=sound)

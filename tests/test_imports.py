@@ -31,7 +31,7 @@ LEVELS = (
     ("sampler",),
     ("settings",),
     ("natural_units",),
-    ("run",),
+    ("kernels", "run"),
     ("baselines.trace",),
     ("baselines.ppgn", "baselines.dgn_am", "baselines.pixel_am", "baselines.rejection"),
     ("baselines.multifaceted",),
@@ -62,7 +62,7 @@ PACKAGES = ("models", "commands", "convert", "baselines", "store")
 SHELL = ("pictures", "gallery", "results", "examine", "disk", "convert.home")
 ALGORITHMS = [
     name
-    for names in LEVELS[: LEVELS.index(("run",))]
+    for names in LEVELS[: LEVELS.index(("kernels", "run"))]
     for name in names
     if name not in SHELL and not name.startswith("store.")
 ]

@@ -240,7 +240,7 @@ def test_samples_are_judged_in_full_precision_and_gradients_taken_in_the_default
     duals = jnp.zeros((3, 1)), jnp.asarray(10.0)
     key = jax.random.key(0)
     state = sampler.init(walk, codes, observation, *duals, jnp.ones(3, bool), 0.1, key)
-    step = jax.make_jaxpr(lambda state: sampler._step(state, problem, walk))(state)
+    step = jax.make_jaxpr(lambda state: sampler.step(state, problem, walk))(state)
     trial = next(e for e in step.eqns if e.primitive.name == "while")
 
     def products(text):
