@@ -31,7 +31,7 @@ class Kernel(NamedTuple):
     length: Any
 
     def seeds(self, codes):
-        """`SeedState` after the descent from codes `[K, D]` (sec. 3.4); its `best` has the seeds."""
+        """`SeedState` of codes `[K, D]` after the descent (sec. 3.4); the seeds are its `best`."""
         return seeds.advance(
             seeds.init(self.problem, self.descent, codes), self.problem, self.descent, seeds.NEVER
         )
