@@ -45,7 +45,7 @@ def compare(model, pictures, second, asked):
     theirs = rival.many(against, 0, count)
     likely, theirs = rival.likely(asked, theirs), rival.at_most(theirs, count)
     mine, run = table1.ours(model, likely, 0, count, count, LIKELY, timed=False)
-    ends = np.asarray([units.parse_constraint(model, text)[1][1:] for text in likely]).T
+    ends = np.asarray([units.parse_constraint(model, text)[1][1:3] for text in likely]).T
     near = real.inside(pictures, against.unit, *ends[:, 0])
     ours, ppgn = (
         table1.measure(p, *ends[:, :columns], natural, near, against.unit, second, *wanted)

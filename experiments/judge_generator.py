@@ -71,7 +71,7 @@ def driven(model, scores):
     """(rows, units): pictures whose scores `[n, C]` lie in a unit's interval, unit by unit."""
     rows, wanted = [], []
     for number in evenly(len(model.encoder.labels), FLAGS.units):
-        _, (_, low, high) = units.parse_constraint(model, f"fc8/{number}:p99:p99.9")
+        _, (_, low, high, _) = units.parse_constraint(model, f"fc8/{number}:p99:p99.9")
         mine = np.flatnonzero((scores[:, number] >= low) & (scores[:, number] <= high))
         rows.extend(mine)
         wanted.extend([number] * len(mine))

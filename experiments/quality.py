@@ -91,7 +91,7 @@ def named(model, scores, verdicts, name, numbers):
     for k in (1, 5):
         shares = []
         for number, text in chosen(model):
-            _, (_, low, high) = units.parse_constraint(model, text)
+            _, (_, low, high, _) = units.parse_constraint(model, text)
             rows = (scores[:, number] >= low) & (scores[:, number] <= high)
             shares.append(metrics.agreement(verdicts[rows], number, k))
         numbers[name, f"named{k}"] = np.mean(shares)

@@ -185,7 +185,7 @@ def compare(name, repetitions):
         many = rival.many(against, 0, count)
         likely = rival.likely(asked[one], many)
         unit, alone = against.unit, likely[:1]
-        ends = np.asarray([units.parse_constraint(model, text)[1][1:] for text in likely]).T
+        ends = np.asarray([units.parse_constraint(model, text)[1][1:3] for text in likely]).T
         near = pictures_in and real.inside(pictures_in, unit, *ends[:, 0])
         for seed in range(repetitions):
             if seed and not FLAGS.quick:
