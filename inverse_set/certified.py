@@ -21,13 +21,18 @@ GUARD = 1e-3  # of the width: far more than two float programs differ, far less 
 
 
 class Request(NamedTuple):
-    """What was asked of `sample`: the model, the constraints as texts, and how many samples."""
+    """What was asked of `sample`: the model, the constraints as texts, and how many samples.
+
+    seed: None where a key was given.  key: the words of that key, None where a seed was given.
+    start: the kind of the starting codes, "given" where they were.
+    """
 
     model: Model
     asked: tuple
     num_samples: int
     num_seeds: int
     seed: int | None
+    key: list | None
     start: str
     natural_codes: bool
 
@@ -37,7 +42,7 @@ class Found(NamedTuple):
 
     samples: `results.SampleSet`, every input of which lies inside.
     constraints: what was asked, one `Constraint` per column of the activations.
-    result: `run.Result`, how the sampling went, its images in 8 bits.
+    result: `run.Result`, how the sampling went, its pictures in 8 bits.
     settings: those it really used.
     status: its status, after the certificate.
     dropped: samples the certificate turned down (0 unless the two arithmetics disagree).
@@ -138,13 +143,13 @@ def sample(
     count = num_samples if settings.method == "joint" else num_seeds
     progress("start", 0, 1, "starting codes")
     codes = bind.default_start(model) if start is None else start
-    request = Request(model, asked, num_samples, num_seeds, seed, "given", natural_codes)
-    if key is not None:
-        request = request._replace(seed=None)
+    words = None if key is None else np.asarray(jax.random.key_data(key)).tolist()
+    source = (seed, None) if key is None else (None, words)
+    request = Request(model, asked, num_samples, num_seeds, *source, "given", natural_codes)
     if isinstance(codes, str):
         request = request._replace(start=codes)
-        source = seed if key is None else key
-        codes = bind.starting_codes(model, codes, count, source, chosen, constraints)
+        given = seed if key is None else key
+        codes = bind.starting_codes(model, codes, count, given, chosen, constraints)
     progress("start", 1, 1, "starting codes")
     seconds["start"] = clock.lap()
     # Compiled before there is anything to lose: a run that is stopped must not wait for it.

@@ -39,12 +39,9 @@ def files(folder, run, tell):
         if name in listed:
             _check_digest(folder / name, name, listed[name], tell)
     if samples is not None:
-        _check_names(folder, listed, _expected(samples), tell)
+        expected = record.expected_files(len(samples.images), samples.pictures)
+        _check_names(folder, listed, expected, tell)
     return samples
-
-
-def _expected(samples):
-    return record.expected_files(len(samples.images), samples.images.dtype == np.uint8)
 
 
 def _check_digest(path, name, digest, tell):
@@ -93,7 +90,7 @@ def batches(folder, run, samples, tell):
     """
     shape = samples.images.shape[1:]
     size = max(1, BATCH_BYTES // max(1, samples.images[:1].nbytes))
-    if samples.images.dtype != np.uint8:
+    if not samples.pictures:
         for start in range(0, len(samples.images), size):
             rows = np.arange(start, min(start + size, len(samples.images)))
             yield rows, samples.images[rows]

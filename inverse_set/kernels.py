@@ -43,7 +43,7 @@ class Kernel(NamedTuple):
         """
         codes = state.best.codes
         micro = self.walk.micro_batch
-        observation = observe.observe_exactly(self.problem.networks, codes, micro)
+        observation = natural_units.observe_jitted(self.problem.networks, codes, micro)
         inside = constraints.inside(observation.activations, self.problem.target)
         inside &= observe.finite(observation)
         duals = state.multipliers, state.penalty
@@ -51,7 +51,10 @@ class Kernel(NamedTuple):
 
     def step(self, state):
         """(`WalkState`, `Samples`) after one step of eq. 11: K new samples, where `accepted`."""
-        return sampler.step(state, self.problem, self.walk)
+        return _step(state, self.problem, self.walk)
+
+
+_step = jax.jit(sampler.step)
 
 
 def kernel(networks, asked, start, settings=None, natural=None):
@@ -61,12 +64,12 @@ def kernel(networks, asked, start, settings=None, natural=None):
     start: `[K, D]` codes such as those that it will start from; distances that `natural` does not
         give are measured on them.
     settings: `Settings`.  natural: `Natural`.
-    Raises ValueError for settings that cannot work.
+    Raises ValueError for settings or shapes that cannot work.
     """
     settings = resolve(Settings() if settings is None else settings)
     natural = Natural() if natural is None else natural
     check(settings)
     start = jnp.asarray(start)
-    natural_units.check(natural, start)
+    natural_units.check(networks, asked, natural, start)
     problem, descent, walk, beta = natural_units.plan(networks, asked, start, settings, natural)
     return Kernel(problem, descent, walk, jax.device_put(jnp.asarray(beta, start.dtype)))

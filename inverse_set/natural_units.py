@@ -102,8 +102,20 @@ def mean_square_distance(points):
     return float(diversity.pair_sum(points, known)) / max(count * (count - 1), 1)
 
 
-def check(natural, start):
-    """ValueError if natural codes are too few, or have not the size of the start `[K, D]`."""
+def check(networks, asked, natural, start):
+    """ValueError for starting or natural codes, or networks, of shapes that do not fit.
+
+    networks: `Networks`.  asked: P `Constraint`s.  natural: `Natural`.  start: `[K, D]`.
+    """
+    if start.ndim != 2 or start.shape[0] < 1 or not jnp.issubdtype(start.dtype, jnp.floating):
+        raise ValueError(f"expected floating codes [K, D], got {start.dtype}{start.shape}")
+    seen = jax.eval_shape(observe.observe, networks, start)
+    want = (start.shape[0], len(asked))
+    if seen.activations.shape != want or seen.features.ndim != 2:
+        raise ValueError(
+            f"expected activations {want} and features [K, F], "
+            f"got {seen.activations.shape} and {seen.features.shape}"
+        )
     if natural.codes is None:
         return
     shape = np.shape(natural.codes)

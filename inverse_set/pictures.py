@@ -45,7 +45,7 @@ def _drawn(values, zero):
         table = values if values.ndim == 2 else values.reshape(values.shape[0], -1)
         rows, columns = (np.arange(PLOT) * size // PLOT for size in table.shape)
         return np.repeat(np.uint8(255 * table[rows][:, columns])[..., None], 3, -1)
-    sheet = Image.new("RGB", (PLOT, PLOT), "white")
+    sheet = Image.new("RGB", (PLOT, PLOT), "#f3f2ee")
     pen, room = ImageDraw.Draw(sheet), PLOT - 8
 
     def height(value):

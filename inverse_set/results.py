@@ -10,8 +10,6 @@ import csv
 import io
 from pathlib import Path
 
-import numpy as np
-
 from inverse_set import disk, gallery, pictures
 from inverse_set.errors import ResultsError
 from inverse_set.store import folder as folders
@@ -78,7 +76,7 @@ def _writers(samples, constraints, summary, title):
     yield "samples.csv", put(_bytes(_table(samples, constraints)))
     if not len(images):
         return
-    if images.dtype == np.uint8:
+    if samples.pictures:
         for i, image in enumerate(images):
             yield record.picture_name(i), put(pictures.png(image))
     seen = pictures.visible(images)
@@ -146,7 +144,7 @@ def _table(samples, constraints):
     named = [f"{column}[{c.name}]" for c in constraints for column in columns]
     writer.writerow(["index", "file", "step", "chain", *named])
     for i, values in enumerate(samples.activations):
-        file = record.picture_name(i) if samples.images.dtype == np.uint8 else ""
+        file = record.picture_name(i) if samples.pictures else ""
         row = [i, file, samples.step[i], samples.chain[i]]
         for p, c in enumerate(constraints):
             inside = "true" if c.low <= values[p] <= c.high else "false"

@@ -70,8 +70,8 @@ def sample(
     start = jnp.asarray(start)
     networks = jax.device_put(networks)  # once, not with every compiled chunk
     check(settings)
-    _check_shapes(networks, asked, settings, start, num_samples)
-    natural_units.check(natural, start)
+    natural_units.check(networks, asked, natural, start)
+    _check_counts(settings, start, num_samples)
     problem, descent, walk, beta = natural_units.plan(networks, asked, start, settings, natural)
     # The refining walk moves the seeds too, whether or not more samples are wanted.
     moves = num_samples > len(start) or settings.walk == "refine"
@@ -170,8 +170,9 @@ def working_memory(networks, asked, start, num_samples, settings):
     """
     settings = resolve(settings)
     check(settings)
-    _check_shapes(networks, asked, settings, start, num_samples)
     anything = Natural(code_square=1.0, feature_square=1.0)
+    natural_units.check(networks, asked, anything, start)
+    _check_counts(settings, start, num_samples)
     # Pixel distances would be measured on the start; they need no other memory.
     measured = settings._replace(distance="encoder")
     problem, descent, _, _ = natural_units.plan(networks, asked, start, measured, anything)
@@ -185,21 +186,12 @@ def working_memory(networks, asked, start, num_samples, settings):
     return needed.temp_size_in_bytes + max(needed.output_size_in_bytes, rows * count * picture)
 
 
-def _check_shapes(networks, asked, settings, start, num_samples):
-    if start.ndim != 2 or start.shape[0] < 1 or not jnp.issubdtype(start.dtype, jnp.floating):
-        raise ValueError(f"expected floating codes [K, D], got {start.dtype}{start.shape}")
+def _check_counts(settings, start, num_samples):
     if num_samples < start.shape[0]:
         raise ValueError(f"expected at least as many samples as the {start.shape[0]} seeds")
     if settings.method == "joint" and start.shape[0] != num_samples:
         raise ValueError(
-            f"joint sampling needs a start a sample: expected {num_samples}, got {start.shape[0]}"
-        )
-    seen = jax.eval_shape(observe.observe, networks, start)
-    want = (start.shape[0], len(asked))
-    if seen.activations.shape != want or seen.features.ndim != 2:
-        raise ValueError(
-            f"expected activations {want} and features [K, F], "
-            f"got {seen.activations.shape} and {seen.features.shape}"
+            f"joint sampling needs a start per sample: expected {num_samples}, got {start.shape[0]}"
         )
 
 

@@ -51,7 +51,7 @@ LEVELS = (
     ("convert.matconvnet", "convert.torch_file", "convert.arrange", "convert.natural"),
     ("convert.converting", "commands.signals"),
     ("", "streams", "commands.progress", "commands.lists"),
-    ("commands.dry_run", "commands.memory", "commands.convert", "commands.fetch"),
+    ("commands.dry_run", "commands.memory", "commands.convert", "commands.fetch", "commands.flags"),
     ("commands.sample", "commands.verify"),
     ("cli",),
     ("__main__",),

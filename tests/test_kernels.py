@@ -73,3 +73,5 @@ def test_many_keys_and_many_problems_at_once(start):
 def test_what_cannot_work(start):
     with pytest.raises(ValueError, match="expected walk"):
         inverse_set.kernel(toys.CIRCLE, ASKED, start, Settings(walk="both"))
+    with pytest.raises(ValueError, match=r"expected activations \(10, 2\)"):
+        inverse_set.kernel(toys.CIRCLE, 2 * ASKED, start)

@@ -178,6 +178,7 @@ def test_from_python(models, tmp_path):
     found.save(tmp_path / "run", overwrite=True)
     _, record = results.load(tmp_path / "run")
     assert record["seed"] is None and record["command"] is None
+    assert record["key"] == jax.random.key_data(jax.random.key(7)).tolist()
     assert record["asked"] == ["logits/risky:0.5:inf", "hidden/3:-inf:p75"]
     other = inverse_set.sample(model, target, 30, 6, key=jax.random.key(8))
     assert not np.array_equal(other.samples.codes, found.samples.codes)

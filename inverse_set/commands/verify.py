@@ -109,7 +109,7 @@ def _asked(folder, run, samples, faults, own):
             errors.WEIGHTS,
         )
     shape, drawn = samples.images.shape[1:], model.image.shape
-    if shape != drawn or (samples.images.dtype == np.uint8) != model.pictures:
+    if shape != drawn or samples.pictures != model.pictures:
         kind = "pictures" if model.pictures else "inputs"
         held = f"{samples.images.dtype} {shape}"
         faults(f"samples.npz holds {held}, {model.name} draws {kind} {drawn}")

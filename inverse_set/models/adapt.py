@@ -7,6 +7,7 @@ from unittest import mock
 import jax
 
 from inverse_set.errors import UserError
+from inverse_set.types import as_partial
 
 OUTPUT = "output"  # the name of what the whole network returns
 
@@ -98,8 +99,6 @@ def from_functions(functions):
 
         layers = from_functions({"logits": jax.vmap(equinox_network)})
     """
-    from inverse_set.types import as_partial
-
     if not functions:
         raise UserError("there are no functions of layers", "give {layer: function}")
     names = tuple(functions)

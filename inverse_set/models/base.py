@@ -1,5 +1,6 @@
 """What the rest of the package asks of a model: bundled, converted or a user's own, all alike."""
 
+import contextlib
 import functools
 import hashlib
 from dataclasses import dataclass, field
@@ -112,15 +113,10 @@ class Model:
     def image(self):
         """`jax.ShapeDtypeStruct` of one input."""
         codes = jax.ShapeDtypeStruct((1, self.code_size), jnp.float32)
-        try:
+        what = f"the generator of {self.name} does not take codes (1, {self.code_size})"
+        with _explained(what, "it maps float32 codes [K, D] to inputs [K, ...]"):
             drawn = jax.eval_shape(self.generate, codes)
             return jax.ShapeDtypeStruct(drawn.shape[1:], drawn.dtype)
-        except (TypeError, ValueError, AttributeError, IndexError) as error:
-            raise UserError(
-                f"the generator of {self.name} does not take codes (1, {self.code_size}): "
-                + " ".join(str(error).split())[:200],
-                "it maps float32 codes [K, D] to inputs [K, ...]",
-            ) from error
 
     @functools.cached_property
     def shapes(self):
@@ -133,15 +129,10 @@ class Model:
             return found
 
         image = jax.ShapeDtypeStruct((1, *self.image.shape), self.image.dtype)
-        try:
+        what = f"the layers of {self.name} cannot be read from an input {image.shape}"
+        with _explained(what, "`layers` maps inputs [K, ...] to {layer: activations [K, ...]}"):
             found = jax.eval_shape(read, image)
             return {layer: found[layer].shape[1:] for layer in order}
-        except (TypeError, ValueError, AttributeError, KeyError) as error:
-            raise UserError(
-                f"the layers of {self.name} cannot be read from an input {image.shape}: "
-                + " ".join(str(error).split())[:200],
-                "`layers` maps inputs [K, ...] to {layer: activations [K, ...]}",
-            ) from error
 
     @functools.cached_property
     def finisher(self):
@@ -234,6 +225,15 @@ class Model:
         return f"<Model {self.name}: codes of {self.code_size} -> {shape}; layers ... {layers}>"
 
 
+@contextlib.contextmanager
+def _explained(what, remedy):
+    """Turns what a function provokes that does not fit into an error that says so."""
+    try:
+        yield
+    except (TypeError, ValueError, AttributeError, LookupError) as error:
+        raise UserError(f"{what}: {' '.join(str(error).split())[:200]}", remedy) from error
+
+
 def as_is(images):
     """Inputs as they were generated."""
     return images
@@ -251,11 +251,10 @@ def _like_pictures(shape):
 
 def _digests(model):
     """SHA-256 of the arrays bound to each of the functions."""
-    found = {}
-    for name in ("generate", "layers", "encode"):
-        leaves = jax.tree.leaves(getattr(model, name)) if name != "encode" else []
-        if name == "encode" and not isinstance(model.encode, str):
-            leaves = jax.tree.leaves(model.encode)
+    found, encode = {}, None if isinstance(model.encode, str) else model.encode
+    functions = {"generate": model.generate, "layers": model.layers, "encode": encode}
+    for name, function in functions.items():
+        leaves = jax.tree.leaves(function)
         if leaves:
             digest = hashlib.sha256()
             for leaf in map(np.asarray, leaves):

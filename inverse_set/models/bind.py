@@ -72,7 +72,7 @@ def measure(model, images, units, batch=None, go_on=None):
     batch = batch or _batch(model)
     keys = [model.key(unit) for unit in units]
     found = np.full((len(images), len(units)), np.nan)
-    recheck = model.recheck or functools.partial(_recheck, model, batch)
+    recheck = model.recheck or functools.partial(_recheck, model)
     for start in range(0, len(images), batch):
         if go_on is not None and not go_on(start):
             break
@@ -83,14 +83,12 @@ def measure(model, images, units, batch=None, go_on=None):
     return found
 
 
-def _recheck(model, batch, images, wanted):
+def _recheck(model, images, wanted):
     """{layer: activations} of inputs as saved, by the model's own functions."""
-    count = len(images)
     if model.pictures:
         images = np.asarray(eight_bits(jnp.asarray(images, jnp.float32) / 255))
-    images = _filled(images.astype(model.image.dtype), batch)
-    found = _layers_exactly(model.layers, images, tuple(sorted(wanted)))
-    return {key: np.asarray(value, np.float64)[:count] for key, value in found.items()}
+    found = layers_of(model, images, tuple(sorted(wanted)))
+    return {key: value.astype(np.float64) for key, value in found.items()}
 
 
 @functools.partial(jax.jit, static_argnames="keys")

@@ -60,16 +60,8 @@ def _pairs(matrix, x, axis):
     """
     length = x.shape[axis] // 2
     x = x.reshape(*x.shape[:axis], length, 2, *x.shape[axis + 1 :])
-    places = [
-        lax.squeeze(
-            lax.slice_in_dim(
-                lax.slice_in_dim(x, late, length - 1 + late, axis=axis), odd, odd + 1, axis=axis + 1
-            ),
-            (axis + 1,),
-        )
-        for late in (0, 1)
-        for odd in (0, 1)
-    ]
+    halves = [lax.slice_in_dim(x, late, length - 1 + late, axis=axis) for late in (0, 1)]
+    places = [lax.index_in_dim(half, odd, axis + 1, False) for half in halves for odd in (0, 1)]
     return jnp.stack(_combine(matrix, places))
 
 

@@ -48,6 +48,11 @@ class SampleSet(NamedTuple):
     step: np.ndarray
     chain: np.ndarray
 
+    @property
+    def pictures(self):
+        """Whether the inputs are pictures of 8 bits; others are float32."""
+        return self.images.dtype == np.uint8
+
 
 def checked(samples, constraints):
     """The same samples as contiguous arrays of the documented types; ValueError if they are others.
