@@ -191,7 +191,10 @@ def test_the_record(tmp_path):
 
 
 @pytest.mark.usefixtures("narrow")
-@pytest.mark.parametrize("network", ["caffenet", "fc6_generator"])
+@pytest.mark.parametrize(
+    "network",
+    ["caffenet", pytest.param("fc6_generator", marks=pytest.mark.slow)],  # needs torch
+)
 def test_every_format_gives_the_same_bytes(tmp_path, network):
     layers, sources = random_layers(network), {}
     for layout in ("v2", "v1", "v0") if network == "caffenet" else ("v2", "v1"):

@@ -8,7 +8,11 @@ from tests.convert import mutate
 CASES = 300
 
 
-@pytest.mark.parametrize("name", mutate.FORMATS)
+def needing_torch(name):
+    return pytest.param(name, marks=pytest.mark.slow) if name.startswith("torch") else name
+
+
+@pytest.mark.parametrize("name", map(needing_torch, mutate.FORMATS))
 def test_damaged_files_are_read_or_refused(name, tmp_path):
     report, failures = mutate.run(name, CASES, seed=1, keep=tmp_path)
     assert not failures, failures
