@@ -12,7 +12,7 @@ def needing_torch(name):
     return pytest.param(name, marks=pytest.mark.slow) if name.startswith("torch") else name
 
 
-@pytest.mark.parametrize("name", map(needing_torch, mutate.FORMATS))
+@pytest.mark.parametrize("name", [needing_torch(name) for name in mutate.FORMATS])
 def test_damaged_files_are_read_or_refused(name, tmp_path):
     report, failures = mutate.run(name, CASES, seed=1, keep=tmp_path)
     assert not failures, failures
